@@ -1,0 +1,30 @@
+# make train: a captioner on the built-in scenes.   make test: lint, types, every test.   Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv/bin
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: train test test-jax clean
+
+train: .venv/installed
+	$(VENV)/python train.py --dataset scenes --overwrite
+
+test: .venv/developer
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/python -m pytest
+
+test-jax: .venv/developer
+	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_model.py tests/test_decoding.py tests/test_training.py
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/developer: .venv/installed pyproject.toml
+	$(VENV)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,20 @@
+"""A captioner for photographs: train it, load it, caption with it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner
+
+__all__ = ["load"]
+__version__ = "0.1.0"
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings are not for our users
+
+
+def load(path: str | Path, *, encoder_weights: str = "imagenet") -> "Captioner":
+    """The captioner of a bundle folder; `encoder_weights` is a file where Keras should not fetch a frozen encoder's."""
+    from captioning.bundle import load as load_bundle
+
+    return load_bundle(path, encoder_weights=encoder_weights)

@@ -1,0 +1,60 @@
+"""What a person can do wrong, or the world can do to them; each error says what happened, what was expected, how to fix it.
+
+CaptioningError            exit status 2
+├── DataError              captions or images that cannot be used
+│   └── ImageError         one picture that cannot be read; carries a short reason code
+├── DownloadError          a file that could not be fetched whole
+├── BundleError            a bundle that does not fit together
+├── MissingExtra           an optional library that is not installed
+├── TrainingError          exit status 3: the training itself went wrong (NaN)
+├── StorageError           exit status 4: the disk is full, read-only, or held by another training
+└── Stopped                exit status 130: a person stopped it, and everything is saved
+"""
+
+
+class CaptioningError(Exception):
+    """A mistake to be told to a person in one sentence; only the command line, the app and servers catch it."""
+
+    exit_status = 2
+
+
+class DataError(CaptioningError):
+    """Captions or images that cannot be used."""
+
+
+class ImageError(DataError):
+    """One picture that cannot be read; `reason` is a short code such as "truncated"."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DownloadError(CaptioningError):
+    """A file that could not be fetched whole."""
+
+
+class BundleError(CaptioningError):
+    """A bundle whose parts are missing, altered, or do not belong together."""
+
+
+class MissingExtra(CaptioningError):
+    """An optional library that is not installed; the message names its pip install."""
+
+
+class TrainingError(CaptioningError):
+    """The training itself went wrong; the last good checkpoint is kept."""
+
+    exit_status = 3
+
+
+class StorageError(CaptioningError):
+    """The disk is full or read-only, or another training holds the folder."""
+
+    exit_status = 4
+
+
+class Stopped(CaptioningError):
+    """A person stopped the training; everything needed to go on is saved."""
+
+    exit_status = 130

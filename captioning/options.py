@@ -1,0 +1,199 @@
+"""Every dial of the recipe: one frozen record a stage, each checked where it is made.
+
+They stand apart from the rooms that read them because `--help` must not wait for Keras.
+A field's `help` is its flag's help; flags.py makes the flags.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from captioning.errors import CaptioningError
+
+ENCODERS = ("resnet50", "resnet101", "mobilenetv2", "efficientnetv2b0", "tiny")
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+STRATEGIES = ("greedy", "beam", "sample")
+
+
+def dial(default: Any, help: str, *, choices: tuple[str, ...] = ()) -> Any:
+    """A field with its help text and, for words, the choices allowed."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise CaptioningError(f"--{name.replace('_', '-')} {value} cannot be used: {expected} was expected.")
+
+
+def _check(record: Any, expected: str, test: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        _require(test(value), name, value, expected)
+
+
+def _check_choices(record: Any) -> None:
+    for name, entry in record.__dataclass_fields__.items():
+        choices = entry.metadata.get("choices")
+        if choices:
+            _require(getattr(record, name) in choices, name, getattr(record, name), "one of " + ", ".join(choices))
+
+
+def _at_least_one(value: int) -> bool:
+    return value >= 1
+
+
+def _not_negative(value: float) -> bool:
+    return value >= 0
+
+
+def _fraction(value: float) -> bool:
+    return 0 <= value < 1
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which captioned images."""
+
+    dataset: str = dial("flickr8k", "a data set we know how to get", choices=("flickr8k", "scenes"))
+    data: str = dial("", "your own captioned folder or captions file, in any common layout, instead of --dataset")
+    images: str = dial("", "the images' folder, where it is not beside the captions")
+    image_column: str = dial("", "the column of a CSV or TSV that names the image (recognised by itself where usual)")
+    caption_column: str = dial("", "the column that holds the caption")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+
+
+@dataclass(frozen=True)
+class WordOptions:
+    """Which words, and where their vectors come from."""
+
+    min_count: int = dial(5, "words seen less often than this in the training captions become <unk>")
+    caption_length: int = dial(20, "words of a caption kept for training, the end counted; longer ones are cut")
+    glove: str = dial("auto", "word vectors: a glove.*.txt or .zip, auto (a file in glove/, else fit), fit, none")
+    glove_frozen_epochs: int = dial(2, "epochs before the word vectors are trained too")
+
+    def __post_init__(self) -> None:
+        _check(self, "1 or more", _at_least_one, "min_count")
+        _check(self, "2 or more", lambda value: value >= 2, "caption_length")
+        _check(self, "0 or more", _not_negative, "glove_frozen_epochs")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The network's choices and widths."""
+
+    encoder: str = dial("resnet50", "the network that looks at the image", choices=ENCODERS)
+    encoder_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
+    image_size: int = dial(0, "side of the square the image is brought to; 0: the encoder's own (224, tiny 128)")
+    feature_units: int = dial(512, "width of the projected features")
+    attention_units: int = dial(384, "width of the additive attention")
+    lstm_units: int = dial(512, "width of the LSTM")
+    embedding_units: int = dial(200, "width of the word vectors")
+    dropout: float = dial(0.4, "share of features, words and outputs dropped in training")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self, "1 or more", _at_least_one, "feature_units", "attention_units", "lstm_units", "embedding_units")
+        _check(self, "0 up to 1", _fraction, "dropout")
+        _check(self, "0, or 32 or more", lambda value: value == 0 or value >= 32, "image_size")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How the captioner is trained."""
+
+    epochs: int = dial(15, "passes over the training captions")
+    batch_size: int = dial(32, "images a step, each with all its captions")
+    captions_per_image: int = dial(5, "captions of an image a step; where it has more, others each epoch")
+    learning_rate: float = dial(1e-3, "the highest rate; it warms up, then falls along a cosine")
+    warmup: float = dial(0.03, "share of the steps in which the rate rises")
+    weight_decay: float = dial(1e-2, "AdamW's weight decay")
+    label_smoothing: float = dial(0.1, "share of a target's weight spread over all words")
+    attention_penalty: float = dial(0.0, "weight of the doubly stochastic penalty: every region looked at once")
+    clip_norm: float = dial(5.0, "longest gradient")
+    fine_tune_epochs: int = dial(0, "epochs from images afterwards, with the encoder's last stage trained too")
+    fine_tune_rate: float = dial(3e-5, "the highest rate of that phase")
+    patience: int = dial(0, "epochs without a better validation score before stopping; 0: never")
+    precision: str = dial("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
+    seed: int = dial(0, "two runs with the same seed give the same captioner")
+    tensorboard: bool = dial(False, "also write TensorBoard logs")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self, "1 or more", _at_least_one, "epochs", "batch_size", "captions_per_image")
+        _check(self, "more than 0", lambda value: value > 0, "learning_rate", "fine_tune_rate", "clip_norm")
+        _check(self, "0 or more", _not_negative, "weight_decay", "attention_penalty", "fine_tune_epochs", "patience")
+        _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup")
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How a caption is sought."""
+
+    strategy: str = dial("beam", "how words are chosen", choices=STRATEGIES)
+    num_beams: int = dial(3, "captions kept while searching")
+    num_captions: int = dial(1, "captions returned, best first")
+    max_length: int = dial(20, "most words, the end not counted")
+    min_length: int = dial(0, "fewest words")
+    length_penalty: float = dial(0.7, "exponent of the length a caption's log-probability is divided by")
+    repetition_penalty: float = dial(1.0, "divides the odds of words already used; 1: none")
+    no_repeat_ngram_size: int = dial(0, "no run of so many words twice; 0: allowed")
+    temperature: float = dial(1.0, "sampling: below 1 safer, above 1 wilder")
+    top_k: int = dial(0, "sampling: only the k likeliest words; 0: all")
+    top_p: float = dial(1.0, "sampling: only the likeliest words that make up this probability")
+    force: tuple[str, ...] = dial((), "words every caption must contain")
+    forbid: tuple[str, ...] = dial((), "words no caption may contain")
+    sampling_seed: int = dial(0, "seed of the sampling")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self, "1 or more", _at_least_one, "num_beams", "num_captions", "max_length")
+        _check(self, "0 or more", _not_negative, "min_length", "length_penalty", "no_repeat_ngram_size", "top_k")
+        _check(self, "more than 0", lambda value: value > 0, "temperature", "repetition_penalty")
+        _check(self, "more than 0, up to 1", lambda value: 0 < value <= 1, "top_p")
+        _check(self, f"at most --max-length {self.max_length}", lambda value: value <= self.max_length, "min_length")
+        room = self.num_beams if self.strategy == "beam" else 1 if self.strategy == "greedy" else self.num_captions
+        _check(self, f"at most {room} with this strategy", lambda value: value <= room, "num_captions")
+        _require(len(self.force) <= self.max_length, "force", len(self.force), "no more words than --max-length")
+        _require(self.strategy == "beam" or not self.force, "force", " ".join(self.force), "--strategy beam")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where things are kept, and whether to go on or begin again."""
+
+    name: str = dial("", "the bundle's name; by itself the data's name and the encoder's")
+    artifacts: str = dial("artifacts", "folder of the bundles")
+    downloads: str = dial("data", "folder of data sets that are fetched or drawn")
+    cache: str = dial("data/cache", "folder where features are kept between runs")
+    glove_folder: str = dial("glove", "folder where word vectors are looked for")
+    resume: bool = dial(False, "go on with an interrupted training")
+    overwrite: bool = dial(False, "begin again, and replace a bundle of this name at the end")
+    smoke: bool = dial(False, "everything tiny: the whole recipe in under a minute")
+
+
+RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions)
+
+SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag says otherwise
+    "encoder": "tiny",
+    "min_count": 1,
+    "glove_frozen_epochs": 0,
+    "feature_units": 192,
+    "attention_units": 96,
+    "lstm_units": 192,
+    "embedding_units": 100,
+    "dropout": 0.1,
+    "label_smoothing": 0.02,
+    "learning_rate": 3e-3,
+    "batch_size": 16,
+}
+
+SMOKE: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 8,
+    "feature_units": 16,
+    "attention_units": 16,
+    "lstm_units": 16,
+    "embedding_units": 50,
+    "min_count": 1,
+}

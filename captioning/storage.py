@@ -1,0 +1,102 @@
+"""Files that are either whole or absent, and folders that one training holds at a time."""
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from captioning.errors import StorageError
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EROFS: "the disk is read-only"}
+
+
+@contextlib.contextmanager
+def explain_disk_errors(path: Path) -> Iterator[None]:
+    """Tells a person what the disk refused, instead of a traceback."""
+    try:
+        yield
+    except OSError as error:
+        reason = _FULL.get(error.errno or 0, (error.strerror or str(error)).lower())
+        advice = f"free some space (now {_free(path)} free) or choose another folder"
+        raise StorageError(
+            f"{path} could not be written: {reason}; {advice}, nothing that was there is lost."
+        ) from error
+
+
+def _free(path: Path) -> str:
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    return f"{shutil.disk_usage(existing).free / 2**20:,.0f} MB"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write under a temporary name; when the block ends well it is on the disk and takes the real name."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with explain_disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Writes a file so that there is never half of it."""
+    with replacing(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's own entries to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keeps a folder to this process until the block ends or the process dies; a second one is refused."""
+    with explain_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "a+")  # noqa: SIM115
+    with file:
+        if not _lock(file.fileno()):
+            file.seek(0)
+            raise StorageError(
+                f"Another training ({file.read().strip()}) writes to {folder}; wait for it, or use --name."
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _lock(handle: int) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+    except BlockingIOError:
+        return False
+    return True
