@@ -1,0 +1,87 @@
+"""Features + ids -> (inputs, targets, weights), one row an image with its R captions.
+
+Knows nothing of the model. The order of an epoch is a function of the seed and the epoch alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images as rows of one array, and their captions as ids: `tokens[i]` is (captions of image i, T + 1)."""
+
+    array: np.ndarray  # (rows, L, D) grids or (rows, H, W, 3) images
+    rows: np.ndarray  # (N,) row of each image
+    tokens: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def num_captions(self) -> int:
+        """Captions over all images."""
+        return sum(map(len, self.tokens))
+
+
+def examples_of(
+    features: Any, split: Mapping[Any, Sequence[str]], encode: Callable[[Sequence[str]], np.ndarray]
+) -> Examples:
+    """The examples of a split {image: captions}; `encode` turns captions into (captions, T + 1) ids."""
+    return Examples(
+        features.array, np.array([features.rows[image] for image in split]), [encode(c) for c in split.values()]
+    )
+
+
+class Batches(keras.utils.PyDataset):
+    """One epoch of batches, B images with R captions each; what is missing of a full batch has weight zero."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        batch_size: int,
+        captions_per_image: int,
+        order: np.random.Generator | None,
+        first: int = 0,
+    ) -> None:
+        super().__init__(workers=1)
+        self.examples, self.batch_size, self.first = examples, batch_size, first
+        count = len(examples)
+        self.images = np.arange(count) if order is None else order.permutation(count)
+        self.captions = [_choose(len(tokens), captions_per_image, order) for tokens in examples.tokens]
+
+    def __len__(self) -> int:
+        return -(-len(self.examples) // self.batch_size) - self.first
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+        begin = (self.first + index) * self.batch_size
+        images = self.images[begin : begin + self.batch_size]
+        tokens = np.stack([self._tokens(image) for image in images])
+        missing = self.batch_size - len(images)
+        images = np.concatenate([images, np.repeat(images[:1], missing)])
+        tokens = np.concatenate([tokens, np.zeros((missing, *tokens.shape[1:]), tokens.dtype)])
+        features = self.examples.array[self.examples.rows[images]]
+        targets = tokens[..., 1:]
+        return {"features": features, "tokens": tokens[..., :-1]}, targets, (targets != 0).astype("float32")
+
+    def _tokens(self, image: int) -> np.ndarray:
+        chosen = self.captions[image]
+        tokens = self.examples.tokens[image][np.maximum(chosen, 0)]
+        return np.where(chosen[:, None] >= 0, tokens, 0)
+
+
+def _choose(available: int, wanted: int, order: np.random.Generator | None) -> np.ndarray:
+    """Which captions of an image are shown, -1 where it has too few."""
+    if available > wanted and order is not None:
+        return np.sort(order.permutation(available)[:wanted])
+    return np.pad(np.arange(min(available, wanted)), (0, max(0, wanted - available)), constant_values=-1)
+
+
+def epoch_order(seed: int, epoch: int) -> np.random.Generator:
+    """The chance that orders one epoch's images and picks their captions."""
+    return np.random.default_rng([seed, epoch])

@@ -1,0 +1,183 @@
+"""artifacts/<name>/: a trained captioner on the disk; save, load, refuse what does not fit. The only assembler.
+
+config.json is written last and names every other file with its hash, so a folder without it is no bundle.
+No pickle is read and no code is run: the architecture is ours, the files hold numbers and words.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from captioning.captioner import Captioner
+from captioning.errors import BundleError
+from captioning.features import build_encoder, image_size_of, probe
+from captioning.model import CaptionModel, ModelConfig
+from captioning.options import DecodeOptions, ModelOptions
+from captioning.storage import explain_disk_errors, write_whole
+from captioning.tokenizer import Tokenizer
+
+FORMAT = 1
+WEIGHTS = "model.weights.h5"
+PROBE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a captioner is made of, as it comes out of a training."""
+
+    model: CaptionModel
+    tokenizer: Tokenizer
+    encoder: keras.Model | None  # None where the model holds it
+    eye: ModelOptions  # which encoder, at which image size
+    decoding: DecodeOptions
+
+    def captioner(self) -> Captioner:
+        """The captioner that these parts make."""
+        size = image_size_of(self.eye.encoder, self.eye.image_size)
+        return Captioner(self.model, self.tokenizer, encoder=self.encoder, image_size=size, options=self.decoding)
+
+
+def in_float32(parts: Parts) -> Parts:
+    """The parts after a training, rebuilt in float32 whatever the training's precision, as `load` will build them."""
+    keras.config.set_dtype_policy("float32")
+    eye = parts.eye
+    own = build_encoder(eye.encoder, "none", eye.image_size) if parts.encoder is None else None
+    model = CaptionModel(parts.model.config, own)
+    model.build()
+    model.set_weights(parts.model.get_weights())
+    return replace(parts, model=model)
+
+
+def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about: dict[str, Any]) -> None:
+    """Writes a bundle into a folder of its own, then puts it in the place of an older one."""
+    files = {
+        "tokenizer.pkl": parts.tokenizer.to_pickle(),
+        "vocabulary.json": parts.tokenizer.to_json(),
+        WEIGHTS: weights_bytes(parts.model),
+        **files,
+    }
+    fresh = folder.with_name(f".{folder.name}.new")
+    with explain_disk_errors(folder):
+        shutil.rmtree(fresh, ignore_errors=True)
+        for name, data in files.items():
+            write_whole(fresh / name, data)
+        write_whole(fresh / "config.json", json.dumps(_config(parts, files, about), indent=2))
+        _swap(fresh, folder)
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any]) -> dict[str, Any]:
+    sums = {
+        name: hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+        for name, data in files.items()
+    }
+    eye = parts.encoder or parts.model.encoder
+    return {
+        "format": FORMAT,
+        "model": asdict(parts.model.config),
+        "encoder": {
+            "name": parts.eye.encoder,
+            "image_size": image_size_of(parts.eye.encoder, parts.eye.image_size),
+            "trained": parts.encoder is None,
+            "probe": probe(eye),
+        },
+        "decoding": asdict(parts.decoding),
+        "about": about,
+        "files": sums,
+    }
+
+
+def weights_bytes(model: keras.Model) -> bytes:
+    """A model's weights as Keras writes them; written beside the disk that matters, since HDF5 dies on a full one."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
+        path = Path(scratch) / WEIGHTS
+        model.save_weights(path)
+        return path.read_bytes()
+
+
+def load(path: str | Path, *, encoder_weights: str = "imagenet") -> Captioner:
+    """The captioner of a bundle; `encoder_weights` is a file for a frozen encoder that Keras should not fetch."""
+    folder = Path(path)
+    config = _read_config(folder)
+    _check_files(folder, config["files"])
+    tokenizer = Tokenizer.from_json((folder / "vocabulary.json").read_bytes())
+    eye = config["encoder"]
+    encoder = build_encoder(eye["name"], "none" if eye["trained"] else encoder_weights, eye["image_size"])
+    model = _model(folder, config, tokenizer, encoder if eye["trained"] else None)
+    if not np.allclose(probe(encoder), eye["probe"], rtol=PROBE_TOLERANCE, atol=1e-3):
+        raise BundleError(
+            f"{folder} was trained with other weights of {eye['name']} than these ({encoder_weights}); "
+            "give the ones of its training as encoder_weights."
+        )
+    parts = Parts(model, tokenizer, None if eye["trained"] else encoder, _eye(eye), _decoding(config))
+    return parts.captioner()
+
+
+def _eye(eye: dict[str, Any]) -> ModelOptions:
+    return ModelOptions(encoder=eye["name"], image_size=eye["image_size"])
+
+
+def _decoding(config: dict[str, Any]) -> DecodeOptions:
+    saved = {name: tuple(value) if isinstance(value, list) else value for name, value in config["decoding"].items()}
+    return DecodeOptions(**saved)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise BundleError(
+            f"{folder} is not a bundle: it has no config.json; a training writes one to artifacts/<name>/."
+        )
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except ValueError as error:
+        raise BundleError(f"{folder}/config.json is not readable JSON ({error}); copy the bundle again.") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else "none"
+        raise BundleError(f"{folder} has format {found}, this version reads format {FORMAT}; train it again or update.")
+    return config
+
+
+def _check_files(folder: Path, sums: dict[str, str]) -> None:
+    for name, expected in sums.items():
+        if Path(name).name != name:
+            raise BundleError(f"{folder}/config.json names {name}, which is outside the bundle; it was not made by us.")
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder} lacks {name}; copy the whole folder of the training again.")
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+            raise BundleError(f"{folder}/{name} is not the file of this training; copy the whole folder again.")
+
+
+def _model(folder: Path, config: dict[str, Any], tokenizer: Tokenizer, encoder: keras.Model | None) -> CaptionModel:
+    try:
+        model_config = ModelConfig(**{entry.name: config["model"][entry.name] for entry in fields(ModelConfig)})
+    except KeyError as error:
+        raise BundleError(f"{folder}/config.json does not say {error} of the model; copy the bundle again.") from None
+    if model_config.vocabulary_size != len(tokenizer):
+        sizes = f"{len(tokenizer)} words, the model {model_config.vocabulary_size}"
+        raise BundleError(f"{folder} has a vocabulary of {sizes}; its files come from different trainings.")
+    model = CaptionModel(model_config, encoder)
+    model.build()
+    try:
+        model.load_weights(folder / WEIGHTS)
+    except (ValueError, OSError, KeyError) as error:
+        raise BundleError(f"{folder}/{WEIGHTS} does not fit its config.json: {str(error).splitlines()[0]}") from error
+    if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.weights):
+        raise BundleError(f"{folder}/{WEIGHTS} holds values that are not numbers; train it again.")
+    return model

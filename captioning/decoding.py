@@ -1,0 +1,250 @@
+"""Captions out of any start/step: greedy, beam, sampling, as one loop that every backend compiles.
+
+Knows nothing of the model, of images, or of how words are spelled. Shapes: B images, N captions sought for each,
+T steps, L regions, V words. `start(features, N)` gives a state of arrays (B, N, ...), or (B, 1, ...) where all captions
+of an image share one; `step(tokens (B, N), state)` gives log-probabilities (B, N, V), state, attention (B, N, L).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from captioning.options import DecodeOptions
+from captioning.tokenizer import END, PAD, START, UNKNOWN
+
+NEVER = -1e9  # added to a log-probability: this word will not be chosen
+
+
+class Decoded(NamedTuple):
+    """The captions found, best first; log-probabilities are the model's own, before any penalty."""
+
+    tokens: Any  # (B, N, T), <end> included, then <pad>
+    log_probs: Any  # (B, N, T)
+    attention: Any  # (B, N, T, L)
+    scores: Any  # (B, N), far below zero where no such caption exists
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is sought, with words as ids."""
+
+    options: DecodeOptions
+    forced: tuple[int, ...] = ()
+    forbidden: tuple[int, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the search for each image: beams for every number of forced words already said, or samples."""
+        if self.options.strategy == "beam":
+            return self.options.num_beams * (len(self.forced) + 1)
+        return self.options.num_captions
+
+
+class _Hypotheses(NamedTuple):
+    tokens: Any  # (B, N, T)
+    log_probs: Any  # (B, N, T)
+    attention: Any  # (B, N, T, L)
+    totals: Any  # (B, N) summed log-probabilities, penalties included
+    lengths: Any  # (B, N) words said, <end> included
+    last: Any  # (B, N) the last word
+    finished: Any  # (B, N)
+
+
+def decode(start: Callable, step: Callable, features: Any, rules: Rules, *, prefix: Any, noise: Any) -> Decoded:
+    """The best captions for (B, L, D) features.
+
+    prefix (B, T) holds words to begin with, <pad> where the search is free; noise (B, N, T) in [0, 1) drives sampling.
+    """
+    choose = {"greedy": _choose_likeliest, "sample": _choose_at_random, "beam": _choose_beams}[rules.options.strategy]
+    state = start(features, rules.num_rows)
+    last = ops.full_like(ops.cast(noise[:, :, 0], "int32"), START)
+    _, _, attention = step(last, state)
+    found = _nothing_yet(last, attention, rules)
+
+    def unfinished(time: Any, found: _Hypotheses, state: Any) -> Any:
+        wanted = found.finished[:, -min(rules.options.num_beams, rules.num_rows) :]
+        return ops.logical_and(time < rules.options.max_length, ops.logical_not(ops.all(wanted)))
+
+    def one_step(time: Any, found: _Hypotheses, state: Any) -> tuple[Any, ...]:
+        log_probs, state, attention = step(found.last, state)
+        log_probs = ops.cast(log_probs, "float32")
+        allowed = _apply_rules(log_probs, found, rules, time, prefix)
+        parents, words, added = choose(allowed, found, rules, ops.take(noise, time, axis=2))
+        state = tuple(_gather(part, parents) for part in state)
+        own = _pick(_gather(log_probs, parents), words)
+        found = _Hypotheses(*(_gather(part, parents) for part in found))
+        return time + 1, _extend(found, time, words, added, own, _gather(attention, parents)), state
+
+    time = ops.zeros((), dtype="int32")
+    _, found, _ = ops.while_loop(unfinished, one_step, (time, found, tuple(state)))
+    return _rank(found, rules)
+
+
+def _nothing_yet(last: Any, attention: Any, rules: Rules) -> _Hypotheses:
+    steps = rules.options.max_length
+    empty = ops.repeat(ops.expand_dims(last * 0, -1), steps, axis=-1)
+    totals = ops.cast(empty[..., 0], "float32")
+    if rules.options.strategy == "beam":  # one live beam; the others would only repeat it
+        totals = totals + np.where(np.arange(rules.num_rows) == 0, 0, NEVER).astype("float32")
+    looked = ops.repeat(ops.expand_dims(ops.cast(attention, "float32") * 0, 2), steps, axis=2)
+    return _Hypotheses(
+        empty, ops.cast(empty, "float32"), looked, totals, empty[..., 0], last, ops.not_equal(last, START)
+    )
+
+
+def _apply_rules(log_probs: Any, found: _Hypotheses, rules: Rules, time: Any, prefix: Any) -> Any:
+    options, size = rules.options, log_probs.shape[-1]
+    never = np.zeros(size, "float32")
+    never[[PAD, START, UNKNOWN, *rules.forbidden]] = NEVER
+    if options.repetition_penalty != 1:
+        used = ops.any(ops.expand_dims(found.tokens, -1) == ops.arange(size), axis=2)
+        log_probs = ops.where(used, log_probs * options.repetition_penalty, log_probs)
+    if options.no_repeat_ngram_size:
+        log_probs = log_probs + NEVER * _repeats_ngram(found.tokens, options.no_repeat_ngram_size, time, size)
+    is_end = np.arange(size) == END
+    too_early = ops.expand_dims(time < options.min_length, 0)
+    if rules.forced:
+        too_early = ops.logical_or(too_early, ops.logical_not(ops.all(_said(found.tokens, rules), axis=-1)))
+        too_early = ops.expand_dims(too_early, -1)
+    log_probs = log_probs + never + NEVER * ops.cast(ops.logical_and(too_early, is_end), "float32")
+    wanted = ops.expand_dims(ops.take(prefix, time, axis=1), (1, 2))  # (B, 1, 1)
+    elsewhere = ops.logical_and(wanted != PAD, wanted != ops.arange(size))
+    log_probs = ops.where(elsewhere, NEVER, ops.where(wanted != PAD, ops.maximum(log_probs, NEVER / 100), log_probs))
+    only_pad = np.where(np.arange(size) == PAD, 0, NEVER).astype("float32")
+    return ops.where(ops.expand_dims(found.finished, -1), only_pad, log_probs)
+
+
+def _said(tokens: Any, rules: Rules) -> Any:
+    forced = np.asarray(rules.forced, "int32")
+    return ops.any(ops.expand_dims(tokens, -1) == forced, axis=2)  # (B, N, forced words)
+
+
+def _repeats_ngram(tokens: Any, size: int, time: Any, vocabulary_size: int) -> Any:
+    steps = tokens.shape[2]
+    recent = ops.take(tokens, ops.maximum(time - size + 1 + ops.arange(size - 1), 0), axis=2)  # (B, N, size - 1)
+    banned = ops.zeros_like(tokens[..., :1]) == ops.arange(vocabulary_size) - vocabulary_size
+    for first in range(steps - size + 1):
+        same = ops.all(tokens[:, :, first : first + size - 1] == recent, axis=-1, keepdims=True)
+        ended_before = first + size - 1 < time
+        follower = tokens[:, :, first + size - 1, None] == ops.arange(vocabulary_size)
+        banned = ops.logical_or(banned, ops.logical_and(ops.logical_and(same, ended_before), follower))
+    return ops.cast(banned, "float32")
+
+
+def _choose_likeliest(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) -> tuple[Any, Any, Any]:
+    words = ops.cast(ops.argmax(log_probs, axis=-1), "int32")
+    return _same_rows(words), words, _pick(log_probs, words)
+
+
+def _choose_at_random(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) -> tuple[Any, Any, Any]:
+    options = rules.options
+    scaled = log_probs / options.temperature
+    likeliest_first = -ops.sort(-scaled, axis=-1)
+    if 0 < options.top_k < log_probs.shape[-1]:
+        scaled = ops.where(scaled >= likeliest_first[..., options.top_k - 1, None], scaled, NEVER)
+    if options.top_p < 1:
+        mass = ops.cumsum(ops.softmax(likeliest_first, axis=-1), axis=-1)
+        num_kept = ops.sum(ops.cast(mass < options.top_p, "int32"), axis=-1, keepdims=True)
+        scaled = ops.where(scaled >= ops.take_along_axis(likeliest_first, num_kept, axis=-1), scaled, NEVER)
+    mass = ops.cumsum(ops.softmax(scaled, axis=-1), axis=-1)
+    drawn = ops.expand_dims(ops.minimum(noise, 0.999999), -1) * mass[..., -1:]
+    words = ops.cast(ops.argmax(ops.cast(mass > drawn, "int32"), axis=-1), "int32")
+    return _same_rows(words), words, _pick(log_probs, words)
+
+
+def _choose_beams(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) -> tuple[Any, Any, Any]:
+    beams, banks, size = rules.options.num_beams, len(rules.forced) + 1, log_probs.shape[-1]
+    lengths = ops.cast(ops.where(found.finished, found.lengths, found.lengths + 1), "float32")
+    weights = ops.expand_dims(lengths**-rules.options.length_penalty, -1)
+    candidates = (ops.expand_dims(found.totals, -1) + log_probs) * weights
+    candidates = ops.reshape(candidates, (-1, banks, beams, size))
+    if banks > 1:  # a beam that says a forced word moves to the next bank; each bank keeps its own best
+        unsaid = ops.logical_not(_said(found.tokens, rules))
+        moves = ops.any(ops.expand_dims(unsaid, -1) & (np.asarray(rules.forced)[:, None] == np.arange(size)), axis=2)
+        moves = ops.reshape(moves, (-1, banks, beams, size))
+        moving = ops.where(moves, candidates, NEVER)
+        arriving = ops.concatenate([ops.full_like(moving[:, :1], NEVER), moving[:, :-1]], axis=1)
+        candidates = ops.concatenate([arriving, ops.where(moves, NEVER, candidates)], axis=2)
+    _, best = ops.top_k(ops.reshape(candidates, (-1, banks, candidates.shape[2] * size)), beams)
+    best = ops.cast(best, "int32")
+    before = (candidates.shape[2] - beams) // beams  # banks one row may have come from, besides its own
+    parents = (np.arange(banks, dtype="int32")[:, None] - before) * beams + best // size
+    parents = ops.maximum(ops.reshape(parents, (-1, banks * beams)), 0)
+    words = ops.reshape(best % size, (-1, banks * beams))
+    return parents, words, _pick(_gather(log_probs, parents), words)
+
+
+def _same_rows(words: Any) -> Any:
+    return ops.zeros_like(words) + ops.arange(words.shape[1], dtype="int32")
+
+
+def _gather(array: Any, parents: Any) -> Any:
+    """Rows `parents` (B, M) of an array (B, N, ...); one row shared by all stays as it is."""
+    if array.shape[1] == 1:
+        return array
+    num_rows, rest = array.shape[1], tuple(array.shape[2:])
+    flat = ops.reshape(parents + ops.expand_dims(ops.arange(ops.shape(parents)[0]) * num_rows, 1), (-1,))
+    return ops.reshape(ops.take(ops.reshape(array, (-1, *rest)), flat, axis=0), (-1, parents.shape[1], *rest))
+
+
+def _pick(array: Any, words: Any) -> Any:
+    return ops.take_along_axis(array, ops.expand_dims(words, -1), axis=-1)[..., 0]
+
+
+def _extend(found: _Hypotheses, time: Any, words: Any, added: Any, own: Any, attention: Any) -> _Hypotheses:
+    now = ops.arange(found.tokens.shape[2]) == time
+    alive = ops.cast(ops.logical_not(found.finished), "int32")
+    return _Hypotheses(
+        tokens=ops.where(now, ops.expand_dims(words, -1), found.tokens),
+        log_probs=ops.where(now, ops.expand_dims(own * ops.cast(alive, "float32"), -1), found.log_probs),
+        attention=ops.where(now[:, None], ops.expand_dims(ops.cast(attention, "float32"), 2), found.attention),
+        totals=found.totals + added,
+        lengths=found.lengths + alive,
+        last=words,
+        finished=ops.logical_or(found.finished, words == END),
+    )
+
+
+def _rank(found: _Hypotheses, rules: Rules) -> Decoded:
+    lengths = ops.cast(ops.maximum(found.lengths, 1), "float32")
+    scores = found.totals * lengths**-rules.options.length_penalty
+    if rules.options.strategy == "beam":  # only beams that said every forced word
+        found = _Hypotheses(*(part[:, -rules.options.num_beams :] for part in found))
+        scores = scores[:, -rules.options.num_beams :]
+    scores, order = ops.top_k(scores, rules.options.num_captions)
+    order = ops.cast(order, "int32")
+    parts = (found.tokens, found.log_probs, found.attention)
+    return Decoded(*(_gather(part, order) for part in parts), scores)
+
+
+class Decoder(keras.Model):
+    """A search over one model, compiled by the backend at the first batch."""
+
+    def __init__(self, model: Any, rules: Rules) -> None:
+        super().__init__(dtype="float32")
+        self.model, self.rules = model, rules
+        self.jit_compile = keras.backend.backend() == "jax"
+
+    def call(self, inputs: dict[str, Any]) -> Decoded:
+        return decode(
+            self.model.start,
+            self.model.step,
+            inputs["features"],
+            self.rules,
+            prefix=inputs["prefix"],
+            noise=inputs["noise"],
+        )
+
+    def search(self, features: np.ndarray, *, prefix: np.ndarray | None = None) -> Decoded:
+        """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays."""
+        options, count = self.rules.options, len(features)
+        if prefix is None:
+            prefix = np.zeros((count, options.max_length), "int32")
+        noise = np.random.default_rng(options.sampling_seed).random(
+            (count, self.rules.num_rows, options.max_length), "float32"
+        )
+        return Decoded(*self.predict_on_batch({"features": features, "prefix": prefix, "noise": noise}))

@@ -1,0 +1,236 @@
+"""Images -> grids of feature vectors: the encoders, and a cache that keeps what they saw.
+
+Knows nothing of captions. A grid is (L, D): L regions, row by row from the top left, of depth D.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from captioning.errors import DataError, StorageError
+from captioning.images import read_image
+from captioning.storage import explain_disk_errors
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """One network of keras.applications: where it is, its usual input side, how its last stage's layers are called."""
+
+    module: str
+    constructor: str
+    image_size: int
+    last_stage: tuple[str, ...]
+
+
+APPLICATIONS = {
+    "resnet50": EncoderKind("resnet", "ResNet50", 224, ("conv5_",)),
+    "resnet101": EncoderKind("resnet", "ResNet101", 224, ("conv5_",)),
+    "mobilenetv2": EncoderKind("mobilenet_v2", "MobileNetV2", 224, ("block_14", "block_15", "block_16", "Conv_1")),
+    "efficientnetv2b0": EncoderKind("efficientnet_v2", "EfficientNetV2B0", 224, ("block6", "top_")),
+}
+TINY_SIZE = 128
+
+
+def image_size_of(name: str, image_size: int = 0) -> int:
+    """The side of the square an encoder looks at: the one asked for, or its usual one."""
+    return image_size or (APPLICATIONS[name].image_size if name in APPLICATIONS else TINY_SIZE)
+
+
+def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> "keras.Model":
+    """The network from (B, H, W, 3) images, 0 to 255, to (B, L, D) grids, with its own preprocessing inside."""
+    import keras
+
+    size = image_size_of(name, image_size)
+    images = keras.Input((size, size, 3), name="images")
+    if name == "tiny":
+        grid = _tiny(keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images))
+    else:
+        grid = _application(APPLICATIONS[name], weights, size)(_preprocessing(name)(images))
+    encoder = keras.Model(images, keras.layers.Reshape((-1, grid.shape[-1]))(grid), name=name)
+    encoder.jit_compile = keras.backend.backend() == "jax"
+    return encoder
+
+
+def _preprocessing(name: str) -> Any:
+    import keras
+
+    module = getattr(keras.applications, APPLICATIONS[name].module)
+    return keras.layers.Lambda(module.preprocess_input, dtype="float32", name="preprocessing")
+
+
+def _application(kind: EncoderKind, weights: str, size: int) -> "keras.Model":
+    import keras
+
+    build = getattr(getattr(keras.applications, kind.module), kind.constructor)
+    options = {"include_top": False, "input_shape": (size, size, 3)}
+    if weights == "none":
+        return build(weights=None, **options)
+    if weights == "imagenet":
+        return _fetched(build, kind.constructor, options)
+    if not Path(weights).is_file():
+        raise DataError(
+            f"There is no weights file {weights}; give imagenet, none, or a .weights.h5 of {kind.constructor}."
+        )
+    network = build(weights=None, **options)
+    try:
+        network.load_weights(weights)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{weights} does not hold the weights of {kind.constructor} without its top: {reason}"
+        ) from error
+    return network
+
+
+def _fetched(build: Callable, constructor: str, options: dict[str, Any]) -> "keras.Model":
+    try:
+        return build(weights="imagenet", **options)
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        raise DataError(
+            f"The ImageNet weights of {constructor} could not be fetched ({str(error).splitlines()[0]}); go online once, or "
+            f"give a file with --encoder-weights FILE; --dataset scenes needs none."
+        ) from error
+
+
+def _tiny(images: Any) -> Any:
+    """A small convolutional network, 128 x 128 -> 8 x 8 regions; each sees little more than its own part of the image."""
+    from keras import layers
+
+    def convolve(grid: Any, depth: int, strides: int, name: str) -> Any:
+        grid = layers.Conv2D(depth, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(grid)
+        return layers.Activation("relu", name=name)(layers.BatchNormalization(name=f"{name}_norm")(grid))
+
+    grid = images
+    for stage, depth in enumerate((24, 48, 96, 160)):
+        grid = convolve(grid, depth, 2, f"stage{stage}")
+    for block in range(2):
+        grid = layers.Add(name=f"block{block}_sum")([grid, convolve(grid, 160, 1, f"block{block}")])
+    return grid
+
+
+def open_last_stage(encoder: "keras.Model") -> int:
+    """Makes only the last stage of an encoder trainable, batch norms excepted; returns how many weights that frees."""
+    import keras
+
+    network = next((layer for layer in encoder.layers if isinstance(layer, keras.Model)), encoder)
+    encoder.trainable = True
+    for layer in network.layers:
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = layer.name.startswith(APPLICATIONS[encoder.name].last_stage) and not is_norm
+    return len(encoder.trainable_weights)
+
+
+def weights_key(weights: str) -> str:
+    """A name for an encoder's weights that changes when a weights file's content does."""
+    if weights in ("imagenet", "none"):
+        return weights
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def probe(encoder: "keras.Model") -> list[float]:
+    """What an encoder answers to one fixed picture: eight numbers by which two encoders can be told apart."""
+    size = encoder.input_shape[1]
+    ramp = np.linspace(0, 255, size, dtype="float32")
+    picture = np.stack(
+        [np.add.outer(ramp, ramp) / 2, np.tile(ramp, (size, 1)), np.tile(255 - ramp, (size, 1)).T], axis=-1
+    )
+    grid = np.asarray(encoder(picture[None], training=False), dtype="float32")[0]
+    return [float(part.mean()) for part in np.array_split(grid.reshape(-1), 8)]
+
+
+class Rows:
+    """Arrays of one shape in one growing file, memory-mapped, each under its image's content hash.
+
+    A row counts only once its name stands in the index; what a killed process left beyond that is cut off.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self._data, self._index = folder / "rows.bin", folder / "index.txt"
+        with explain_disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._data.touch()
+            self._index.touch()
+            self._repair()
+
+    def _repair(self) -> None:
+        row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        names = [line for line in self._index.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        names = names[: self._data.stat().st_size // row_bytes]
+        os.truncate(self._index, sum(map(len, names)))
+        os.truncate(self._data, len(names) * row_bytes)
+        self.index = {name.strip(): row for row, name in enumerate(names)}
+
+    def add(self, names: Sequence[str], rows: np.ndarray) -> None:
+        """Appends rows; the data reach the file before their names do."""
+        assert rows.shape[1:] == self.shape, f"{rows.shape[1:]} is not {self.shape}"
+        with explain_disk_errors(self._data):
+            with open(self._data, "ab") as file:
+                file.write(np.ascontiguousarray(rows, self.dtype).tobytes())
+            with open(self._index, "a") as file:
+                file.write("".join(f"{name}\n" for name in names))
+        self.index.update({name: len(self.index) + offset for offset, name in enumerate(names)})
+
+    def open(self) -> np.ndarray:
+        """All rows, (N, *shape), read from the disk as they are used."""
+        if not self.index:
+            return np.zeros((0, *self.shape), self.dtype)
+        return np.memmap(self._data, self.dtype, "r", shape=(len(self.index), *self.shape))
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the network is shown: `array[rows[image]]` for every image."""
+
+    array: np.ndarray
+    rows: dict[Path, int]
+
+
+def read_features(
+    images: dict[Path, str], folder: Path, *, image_size: int, encoder: "keras.Model | None" = None
+) -> Features:
+    """The grids of images {file: content hash}, computed where the folder's cache lacks them; pixels if there is no encoder."""
+    shape = encoder.output_shape[1:] if encoder else (image_size, image_size, 3)
+    cache = Rows(folder, shape, "float16" if encoder else "uint8")
+    missing = {digest: image for image, digest in images.items() if digest not in cache.index}
+    for digests, pixels in _decoded(missing, image_size):
+        cache.add(digests, _encoded(encoder, pixels) if encoder else pixels)
+    return Features(cache.open(), {image: cache.index[digest] for image, digest in images.items()})
+
+
+def _decoded(missing: dict[str, Path], image_size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Batches of decoded images; the next batches are decoded while the caller works on this one."""
+    digests = list(missing)
+    batches = [digests[first : first + BATCH] for first in range(0, len(digests), BATCH)]
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm(total=len(digests), desc="features", unit="image", disable=not digests) as bar,
+    ):
+        read = lambda digest: read_image(missing[digest], size=image_size)  # noqa: E731
+        waiting = [[pool.submit(read, digest) for digest in batch] for batch in batches[:2]]
+        for number, batch in enumerate(batches):
+            if number + 2 < len(batches):
+                waiting.append([pool.submit(read, digest) for digest in batches[number + 2]])
+            yield batch, np.stack([future.result() for future in waiting.pop(0)])
+            bar.update(len(batch))
+
+
+def _encoded(encoder: "keras.Model", pixels: np.ndarray) -> np.ndarray:
+    padded = np.concatenate([pixels, np.repeat(pixels[-1:], BATCH - len(pixels), axis=0)])  # one shape, compiled once
+    grids = np.asarray(encoder.predict_on_batch(padded), dtype="float32")[: len(pixels)]
+    if not np.isfinite(grids).all():
+        raise StorageError("The encoder gave features that are not numbers; check --encoder-weights.")
+    return np.clip(grids, -65504, 65504)

@@ -1,0 +1,155 @@
+"""The network: encoder, additive attention, LSTM decoder; start, step and, for training, call.
+
+Knows nothing of words, files or search. Shapes: B images, R captions of each, T steps, L regions, D depth, V words.
+The state is a tuple of arrays (B, R, ...); one that all captions of an image share has a single row, (B, 1, ...).
+Training's call and decoding's step run the same recurrent code, `_advance`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from captioning.options import ModelOptions
+
+State = tuple[Any, ...]
+WORD_SPREAD = 0.4  # standard deviation of the word vectors at the start: that of published GloVe
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build the network again."""
+
+    vocabulary_size: int
+    num_regions: int
+    feature_depth: int
+    feature_units: int = 512
+    attention_units: int = 384
+    lstm_units: int = 512
+    embedding_units: int = 200
+    dropout: float = 0.4
+    attention_penalty: float = 0.0
+
+
+def config_for(
+    options: ModelOptions, vocabulary_size: int, grid: Sequence[int], attention_penalty: float
+) -> ModelConfig:
+    """The configuration for these options, a vocabulary and an encoder's (B, L, D) output."""
+    shared = {entry.name: getattr(options, entry.name) for entry in fields(ModelConfig) if hasattr(options, entry.name)}
+    return ModelConfig(vocabulary_size, grid[1], grid[2], attention_penalty=attention_penalty, **shared)
+
+
+class CaptionModel(keras.Model):
+    """Writes captions from grids of features, or from images where an encoder is given to be trained along."""
+
+    def __init__(self, config: ModelConfig, encoder: keras.Model | None = None) -> None:
+        super().__init__(name="caption_model")
+        self.config = config
+        self.encoder = encoder
+        units = config.lstm_units
+        self.feature_projection = layers.Dense(config.feature_units, activation="relu", name="feature_projection")
+        self.feature_norm = layers.LayerNormalization(name="feature_norm")
+        self.positions = self.add_weight(
+            (config.num_regions, config.feature_units), initializer="zeros", name="positions"
+        )
+        self.keys = layers.Dense(config.attention_units, use_bias=False, name="keys")
+        self.scorer = layers.Dense(1, use_bias=False, dtype="float32", name="scorer")
+        self.initial_state = layers.Dense(2 * units, activation="tanh", name="initial_state")
+        self.embedding = layers.Embedding(
+            config.vocabulary_size,
+            config.embedding_units,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=WORD_SPREAD),
+            name="embedding",
+        )
+        self.word_projection = layers.Dense(4 * units, use_bias=False, name="word_projection")
+        self.context_projection = layers.Dense(4 * units, use_bias=False, name="context_projection")
+        # query of the attention, gate of the context and the LSTM's own recurrence: one product with the hidden state
+        self.widths = (config.attention_units, config.feature_units, 4 * units)
+        self.recurrence = layers.Dense(sum(self.widths), name="recurrence")
+        self.head_hidden = layers.Dense(config.embedding_units, name="head_hidden")
+        self.head_context = layers.Dense(config.embedding_units, use_bias=False, name="head_context")
+        self.head = layers.Dense(config.vocabulary_size, name="head")
+        self.drop_features = layers.Dropout(config.dropout, noise_shape=(None, 1, None), name="drop_features")
+        self.drop_words = layers.Dropout(config.dropout, name="drop_words")
+        self.drop_outputs = layers.Dropout(config.dropout, name="drop_outputs")
+        self.words_live = self.add_weight(name="words_live", initializer="ones", trainable=False)
+
+    def build(self, input_shape: Any = None) -> None:
+        features = ops.zeros((1, self.config.num_regions, self.config.feature_depth))
+        self.step(ops.zeros((1, 1), dtype="int32"), self._start(features, 1, training=False))
+        self.built = True
+
+    def set_word_vectors(self, matrix: np.ndarray) -> None:
+        """Starts the embedding from (V, embedding_units) vectors, brought to the spread that suits the network."""
+        self.embedding.embeddings.assign(matrix * (WORD_SPREAD / matrix.std()))
+
+    def train_words(self, live: bool) -> None:
+        """Whether the word vectors learn; while they do not, they are still looked up."""
+        self.words_live.assign(float(live))
+
+    def start(self, features: Any, num_rows: int = 1) -> State:
+        """The state before the first word: (B, L, D) features -> keys and values (B, 1, L, .), hidden and cell (B, R, .)."""
+        return self._start(features, num_rows, training=False)
+
+    def _start(self, features: Any, num_rows: int, *, training: bool) -> State:
+        if len(features.shape) == 4:
+            features = self.encoder(features, training=training)
+        values = self.feature_projection(features)
+        values = self.feature_norm(values + ops.cast(self.positions, values.dtype))
+        values = self.drop_features(values, training=training)
+        hidden, cell = ops.split(self.initial_state(ops.mean(values, axis=1)), 2, axis=-1)
+        rows = [ops.repeat(ops.expand_dims(part, 1), num_rows, axis=1) for part in (hidden, cell)]
+        return ops.expand_dims(ops.cast(self.keys(values), "float32"), 1), ops.expand_dims(values, 1), *rows
+
+    def step(self, tokens: Any, state: State) -> tuple[Any, State, Any]:
+        """One word further: (B, R) tokens -> log-probabilities (B, R, V), the next state, attention (B, R, L)."""
+        words = self._embed(tokens)
+        context, state, attention = self._advance(self.word_projection(words), state)
+        logits = self._head(words, state[2], context, training=False)
+        return ops.log_softmax(logits, axis=-1), state, attention
+
+    def _embed(self, tokens: Any) -> Any:
+        words = self.embedding(tokens)
+        live = ops.cast(self.words_live, words.dtype)
+        return live * words + (1 - live) * ops.stop_gradient(words)
+
+    def _advance(self, word_part: Any, state: State) -> tuple[Any, State, Any]:
+        keys, values, hidden, cell = state
+        query, gate, recurrent = ops.split(self.recurrence(hidden), np.cumsum(self.widths)[:-1].tolist(), axis=-1)
+        scores = self.scorer(ops.tanh(keys + ops.expand_dims(ops.cast(query, "float32"), 2)))[..., 0]  # (B, R, L)
+        attention = ops.softmax(scores, axis=-1)
+        context = ops.matmul(ops.cast(attention, values.dtype), values[:, 0]) * ops.sigmoid(gate)
+        inputs, forget, candidate, output = ops.split(
+            word_part + recurrent + self.context_projection(context), 4, axis=-1
+        )
+        cell = ops.sigmoid(forget + 1.0) * cell + ops.sigmoid(inputs) * ops.tanh(candidate)
+        hidden = ops.sigmoid(output) * ops.tanh(cell)
+        return context, (keys, values, hidden, cell), attention
+
+    def _penalise(self, attention: Any, weights: Any) -> None:
+        looked = ops.sum(attention * ops.expand_dims(weights, -1), axis=2)  # (B, R, L), ideally the same everywhere
+        fair = ops.sum(weights, axis=2, keepdims=True) / looked.shape[-1]
+        self.add_loss(self.config.attention_penalty * ops.mean(ops.sum(ops.square(looked - fair), axis=-1)))
+
+    def _head(self, words: Any, hidden: Any, context: Any, *, training: bool) -> Any:
+        outputs = self.head_hidden(hidden) + self.head_context(context) + words
+        return ops.cast(self.head(self.drop_outputs(outputs, training=training)), "float32")
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Logits (B, R, T, V) for the next word, given "features" (B, L, D) or images and the words so far, "tokens" (B, R, T)."""
+        tokens = inputs["tokens"]
+        state = self._start(inputs["features"], tokens.shape[1], training=training)
+        words = self._embed(tokens)
+        words = self.drop_words(words, training=training)
+        contexts, hiddens, attentions = [], [], []
+        for word_part in ops.unstack(self.word_projection(words), axis=2):
+            context, state, attention = self._advance(word_part, state)
+            contexts.append(context)
+            hiddens.append(state[2])
+            attentions.append(attention)
+        if training and self.config.attention_penalty:
+            self._penalise(ops.stack(attentions, axis=2), ops.cast(tokens != 0, "float32"))
+        return self._head(words, ops.stack(hiddens, axis=2), ops.stack(contexts, axis=2), training=training)

@@ -1,0 +1,288 @@
+"""Fits the model, epoch by epoch, so that it can be stopped or killed anywhere and go on as if it had not been.
+
+Knows nothing of words: validation is a function it is handed.
+"""
+
+import contextlib
+import csv
+import io
+import math
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+from tqdm import tqdm
+
+from captioning.batches import Batches, Examples, epoch_order
+from captioning.checkpoint import Progress, load_checkpoint, save_checkpoint
+from captioning.errors import Stopped, StorageError, TrainingError
+from captioning.model import CaptionModel
+from captioning.options import RunOptions, TrainOptions
+from captioning.storage import write_whole
+
+SCORE = "CIDEr-D"  # the validation score by which the best epoch is chosen
+
+
+class Validation(Protocol):
+    """What validation found after an epoch: scores by name and the captions of the watched images."""
+
+    scores: dict[str, float]
+    samples: list[str]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with its own examples and rate."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+    train: Examples
+    dev: Examples
+    validate: Callable[[], Validation]
+    prepare: Callable[[], Any]  # what is frozen or freed before the phase is compiled
+
+
+class SmoothedCrossEntropy(keras.losses.Loss):
+    """Cross-entropy of each word, in float32, averaged over the words whose weight is not zero."""
+
+    def __init__(self, label_smoothing: float) -> None:
+        super().__init__(reduction="mean_with_sample_weight", dtype="float32")
+        self.label_smoothing = label_smoothing
+
+    def call(self, targets: Any, logits: Any) -> Any:
+        size = logits.shape[-1]
+        spread = (
+            ops.one_hot(ops.cast(targets, "int32"), size) * (1 - self.label_smoothing) + self.label_smoothing / size
+        )
+        return ops.categorical_crossentropy(spread, logits, from_logits=True)
+
+
+class Watch(keras.callbacks.Callback):
+    """Shows the steps of an epoch, stops where told to or at a loss that is no number, takes up interrupted means."""
+
+    def __init__(self, description: str, progress: Progress, steps: int, stop: "StopRequest") -> None:
+        super().__init__()
+        self.progress, self.stop = progress, stop
+        self.bar = tqdm(total=steps, initial=progress.step, desc=description, unit="step", leave=False)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        for variable, value in zip(self.model.metrics_variables, self.progress.running_means, strict=False):
+            variable.assign(value)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.progress.step += 1
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss became {loss} at step {self.progress.step} of epoch {self.progress.epoch + 1}; training stopped, "
+                "the last checkpoint is kept. Lower --learning-rate or --clip-norm, or use --precision float32."
+            )
+        self.bar.update()
+        self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        if self.stop.signal:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.bar.close()
+
+
+class StopRequest:
+    """Hears the first Ctrl-C or SIGTERM and remembers it; the second one acts at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """While in this block signals are remembered; elsewhere, and outside the main thread, they act as usual."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        usual = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: Any) -> None:
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+
+def compile_model(model: CaptionModel, options: TrainOptions, phase: Phase) -> None:
+    """AdamW with a warm-up and a cosine, clipped; compiled by XLA only where that is the backend's way."""
+    steps = phase.epochs * math.ceil(len(phase.train) / options.batch_size)
+    warmup = max(1, round(options.warmup * steps))
+    rate = keras.optimizers.schedules.CosineDecay(
+        phase.learning_rate / 100,
+        max(1, steps - warmup),
+        alpha=0.0,
+        warmup_target=phase.learning_rate,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay, global_clipnorm=options.clip_norm)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "embeddings", "gamma", "beta"])
+    loss = SmoothedCrossEntropy(options.label_smoothing)
+    model.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
+    model.optimizer.build(model.trainable_variables)
+
+
+@dataclass
+class Run:
+    """One training: what is fitted, how, where its checkpoint lies, and for how long the words wait."""
+
+    model: CaptionModel
+    options: TrainOptions
+    folder: Path
+    recipe: dict[str, Any]
+    words_frozen_epochs: int = 0
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+
+    def train(self, phases: Sequence[Phase]) -> Progress:
+        """Runs the phases from where the checkpoint stands; ends with the best epoch's weights in the model."""
+        progress = self._resume()
+        stop = StopRequest()
+        with stop.listening():
+            first = 0
+            for phase in phases:
+                if first <= progress.epoch < first + phase.epochs:
+                    self._run_phase(phase, progress, first, stop)
+                first += phase.epochs
+        self.model.set_weights(progress.best_weights)
+        return progress
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.npz"
+
+    def _resume(self) -> Progress:
+        self._optimizer_values: list[np.ndarray] = []
+        if not self._checkpoint.exists():
+            return Progress()
+        progress, values = load_checkpoint(self._checkpoint, self.recipe)
+        own = self.model.variables
+        for variable, value in zip(own, values, strict=False):
+            variable.assign(value)
+        self._optimizer_values = values[len(own) :]
+        return progress
+
+    def _run_phase(self, phase: Phase, progress: Progress, first: int, stop: StopRequest) -> None:
+        phase.prepare()
+        begins = progress.epoch == first and progress.step == 0
+        if begins and progress.best_weights:
+            self.model.set_weights(progress.best_weights)
+        compile_model(self.model, self.options, phase)
+        if not begins:
+            for variable, value in zip(self.model.optimizer.variables, self._optimizer_values, strict=True):
+                variable.assign(value)
+        for _ in range(progress.epoch, first + phase.epochs):
+            if self._is_patient(progress):
+                self._run_epoch(phase, progress, stop)
+
+    def _is_patient(self, progress: Progress) -> bool:
+        return not self.options.patience or progress.epoch - progress.best_epoch <= self.options.patience
+
+    def _run_epoch(self, phase: Phase, progress: Progress, stop: StopRequest) -> None:
+        started = time.monotonic()
+        self.model.train_words(progress.epoch >= self.words_frozen_epochs)
+        batches = self._batches(phase.train, epoch_order(self.options.seed, progress.epoch), progress.step)
+        watch = Watch(f"epoch {progress.epoch + 1} ({phase.name})", progress, batches.first + len(batches), stop)
+        logs = self.model.fit(
+            batches,
+            initial_epoch=progress.epoch,
+            epochs=progress.epoch + 1,
+            verbose=0,
+            shuffle=False,
+            callbacks=[watch, *self.callbacks],
+        ).history
+        if stop.signal and progress.step < batches.first + len(batches):
+            progress.running_means = [float(np.asarray(variable)) for variable in self.model.metrics_variables]
+            self._save(progress)
+            self._leave(progress)
+        self._finish_epoch(phase, progress, logs["loss"][-1], started)
+        if stop.signal:
+            self._leave(progress)
+
+    def _finish_epoch(self, phase: Phase, progress: Progress, loss: float, started: float) -> None:
+        dev_loss = self.model.evaluate(self._batches(phase.dev, None, 0), verbose=0, return_dict=True)["loss"]
+        found = phase.validate()
+        row = {"epoch": progress.epoch + 1, "loss": loss, "dev_loss": dev_loss, **found.scores}
+        row["seconds"] = round(time.monotonic() - started, 1)
+        progress.history.append(row)
+        progress.samples.append(found.samples)
+        if found.scores[SCORE] > progress.best_score:
+            progress.best_score, progress.best_epoch = found.scores[SCORE], progress.epoch
+            progress.best_weights = self.model.get_weights()
+        progress.epoch, progress.step, progress.running_means = progress.epoch + 1, 0, []
+        self._save(progress)
+        tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+
+    def _batches(self, examples: Examples, order: np.random.Generator | None, first: int) -> Batches:
+        options = self.options
+        return Batches(
+            examples,
+            batch_size=options.batch_size,
+            captions_per_image=options.captions_per_image,
+            order=order,
+            first=first,
+        )
+
+    def _save(self, progress: Progress) -> None:
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+        save_checkpoint(self._checkpoint, self.recipe, progress, values)
+        write_whole(self.folder / "history.csv", history_csv(progress.history))
+
+    def _leave(self, progress: Progress) -> None:
+        raise Stopped(
+            f"Stopped and saved after {progress.epoch} epochs and {progress.step} steps; the same command with --resume goes on."
+        )
+
+
+def history_csv(history: Sequence[dict[str, float]]) -> str:
+    """The history as CSV, one line an epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def set_precision(choice: str) -> str:
+    """Sets the arithmetic of the layers built from now on and returns its name; "auto" asks the hardware."""
+    policy = _suited() if choice == "auto" else choice
+    keras.config.set_dtype_policy(policy)
+    return policy
+
+
+def _suited() -> str:
+    if keras.distribution.list_devices("gpu"):
+        return "mixed_float16"
+    flags = Path("/proc/cpuinfo")
+    has_bfloat16 = flags.is_file() and re.search(r"\b(avx512_bf16|amx_bf16)\b", flags.read_text()) is not None
+    return "mixed_bfloat16" if has_bfloat16 and keras.backend.backend() == "tensorflow" else "float32"
+
+
+def refuse_to_destroy(folder: Path, workshop: Path, options: RunOptions) -> None:
+    """Refuses a training that would replace a finished bundle or an unfinished training without being told to."""
+    unfinished = (workshop / "checkpoint.npz").exists()
+    if options.overwrite:
+        (workshop / "checkpoint.npz").unlink(missing_ok=True)
+    elif unfinished and not options.resume:
+        raise StorageError(
+            f"{workshop} holds an unfinished training: --resume goes on with it, --overwrite begins again."
+        )
+    elif not unfinished and options.resume:
+        raise StorageError(f"{workshop} holds no training to resume; leave --resume out to begin one.")
+    elif (folder / "config.json").exists() and not unfinished:
+        raise StorageError(f"{folder} holds a finished bundle: choose another --name, or replace it with --overwrite.")

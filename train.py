@@ -1,0 +1,211 @@
+#!/usr/bin/env python
+"""The recipe: data, words, features, fit, fine-tune, scores, bundle.
+
+python train.py                       Flickr8k with ResNet50, fetching what is missing
+python train.py --dataset scenes      the built-in drawn scenes; nothing is fetched
+python train.py --data my-pictures    your own captioned pictures, in any common layout
+"""
+
+import argparse
+import functools
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from captioning.errors import CaptioningError
+from captioning.flags import add_flags, defaults, from_flags
+from captioning.options import (
+    RECORDS,
+    SCENES,
+    SMOKE,
+    DataOptions,
+    DecodeOptions,
+    ModelOptions,
+    RunOptions,
+    TrainOptions,
+    WordOptions,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the flags and trains; a person's mistake ends in one sentence and an exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_flags(parser, *RECORDS)
+    flags = parser.parse_args(arguments)
+    try:
+        is_scenes = not flags.data and flags.dataset == "scenes"
+        preset = (SCENES if is_scenes else {}) | (SMOKE if flags.smoke else {})
+        train(*(from_flags(flags, defaults(record, preset)) for record in RECORDS))
+    except CaptioningError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+def train(
+    data: DataOptions,
+    words: WordOptions,
+    eye: ModelOptions,
+    how: TrainOptions,
+    decoding: DecodeOptions,
+    run: RunOptions,
+) -> None:
+    """Trains one captioner and writes its bundle to artifacts/<name>/."""
+    import keras
+
+    from captioning import bundle, training
+    from captioning.model import CaptionModel, config_for
+    from captioning.storage import hold
+
+    keras.utils.set_random_seed(how.seed)
+    name = run.name or f"{Path(data.data).stem or data.dataset}-{eye.encoder}".removesuffix("-tiny")
+    folder, workshop = Path(run.artifacts, name), Path(run.artifacts, f"{name}.training")
+    recipe = {"data": asdict(data), "words": asdict(words), "model": asdict(eye), "training": asdict(how)}
+    with hold(workshop):
+        training.refuse_to_destroy(folder, workshop, run)
+        dataset, source = read_data(data, how, run)
+        splits = {"dev": dataset.splits["train"]} | dataset.splits
+        tokenizer, vectors = learn_words(splits["train"], words, eye, how, run)
+        encoder, grids, pixels, precision = look(splits, eye, how, run)
+
+        config = config_for(eye, len(tokenizer), encoder.output_shape, how.attention_penalty)
+        model = CaptionModel(config, encoder if pixels else None)
+        model.build()
+        if vectors is not None:
+            model.set_word_vectors(vectors)
+        parts = bundle.Parts(model, tokenizer, None if pixels else encoder, eye, decoding)
+        encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
+        phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode)
+        print(f"{model.count_params():,} weights, {precision}, {len(phases[0].train):,} images an epoch")
+        fitting = training.Run(model, how, workshop, recipe | {"vocabulary": len(tokenizer)}, words.glove_frozen_epochs)
+        progress = fitting.train(phases)
+
+        parts = bundle.in_float32(parts)  # scored as it will be loaded
+        captioner, about = parts.captioner(), recipe | {"precision": precision, "best epoch": progress.best_epoch + 1}
+        files, cards = judge(captioner, pixels or grids, splits, source, about)
+        files |= tell(name, progress, splits, cards, captioner)
+        bundle.save(folder, parts, files=files, about=about)
+        shutil.rmtree(workshop)
+    print(f'\ncaptioning.load("{folder}") opens it; its card is {folder}/README.md')
+
+
+def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[Any, Path]:
+    """The data set without what cannot be read, and its folder; what is wrong with it is printed."""
+    from captioning.check import clean, inspect
+    from captioning.sources import open_dataset
+
+    dataset, source = open_dataset(data, Path(run.downloads), seed=how.seed, smoke=run.smoke)
+    findings = inspect(dataset, cache=Path(run.cache))
+    print(findings.text())
+    return clean(dataset, findings), source
+
+
+def learn_words(
+    split: dict[Path, list[str]], words: WordOptions, eye: ModelOptions, how: TrainOptions, run: RunOptions
+) -> tuple[Any, Any]:
+    """The tokenizer of the training captions and the first vectors of its words."""
+    from captioning.glove import word_vectors
+    from captioning.tokenizer import Tokenizer
+
+    captions = [caption for captions in split.values() for caption in captions]
+    tokenizer = Tokenizer.fit(captions, min_count=words.min_count)
+    ids = [tokenizer.encode(caption) for caption in captions]
+    glove_folder = Path(run.glove_folder)
+    vectors, told = word_vectors(
+        words.glove, tokenizer.words, ids, dimension=eye.embedding_units, folder=glove_folder, seed=how.seed
+    )
+    print(f"{len(tokenizer):,} words; {told}")
+    return tokenizer, vectors
+
+
+def look(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> tuple[Any, Any, Any, str]:
+    """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all."""
+    from captioning.catalogue import catalogue
+    from captioning.features import build_encoder, image_size_of, read_features, weights_key
+    from captioning.training import set_precision
+
+    cache, size = Path(run.cache), image_size_of(eye.encoder, eye.image_size)
+    facts = catalogue([image for images in splits.values() for image in images], cache)
+    images = {image: fact.sha256 for image, fact in facts.items()}
+    is_tiny, grids, pixels = eye.encoder == "tiny", None, None
+    if is_tiny or how.fine_tune_epochs:
+        pixels = read_features(images, cache / f"pixels-{size}", image_size=size)
+    if is_tiny:
+        return build_encoder("tiny", image_size=size), None, pixels, set_precision(how.precision)
+    encoder = build_encoder(eye.encoder, eye.encoder_weights, size)
+    kept = cache / f"{eye.encoder}-{size}-{weights_key(eye.encoder_weights)}"
+    grids = read_features(images, kept, image_size=size, encoder=encoder)
+    return encoder, grids, pixels, set_precision(how.precision)
+
+
+def plan(
+    captioner: Any, encoder: Any, splits: dict[str, Any], seen: tuple[Any, Any], how: TrainOptions, encode: Any
+) -> list[Any]:
+    """The phases: the decoder on grids, or all of it on pixels; then, if asked for, the encoder's last stage too."""
+    from captioning.batches import examples_of
+    from captioning.evaluation import validator
+    from captioning.features import open_last_stage
+    from captioning.training import Phase
+
+    grids, pixels = seen
+
+    def phase(name: str, epochs: int, rate: float, features: Any, prepare: Any) -> Phase:
+        train, dev = (examples_of(features, splits[split], encode) for split in ("train", "dev"))
+        return Phase(name, epochs, rate, train, dev, validator(captioner, features, splits["dev"]), prepare)
+
+    if grids is None:
+        return [phase("fit", how.epochs, how.learning_rate, pixels, lambda: None)]
+    freeze = functools.partial(setattr, encoder, "trainable", False)
+    phases = [phase("fit", how.epochs, how.learning_rate, grids, freeze)]
+    if pixels:
+        unfreeze = functools.partial(open_last_stage, encoder)
+        phases.append(phase("fine-tune", how.fine_tune_epochs, how.fine_tune_rate, pixels, unfreeze))
+    return phases
+
+
+def judge(
+    captioner: Any, features: Any, splits: dict[str, Any], source: Path, about: dict[str, Any]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The predictions files and score cards of the development and test splits; the cards are printed."""
+    from captioning import scenes
+    from captioning.evaluation import caption_split, card_text, predictions_of, predictions_text, score_card
+
+    files, cards = {}, {}
+    for split in [split for split in ("dev", "test") if splits.get(split)]:
+        captions = caption_split(captioner, features, splits[split])
+        predictions = predictions_of(captions, splits[split], source)
+        files[f"predictions-{split}.jsonl"] = predictions_text(predictions)
+        cards[split] = score_card(predictions, split=split, about=about)
+        if (source / "scenes.json").exists():
+            cards[split]["scenes"] = scenes.judge(captions, splits[split], source)
+        print("\n" + card_text(cards[split]))
+    return files | {"scores.json": json.dumps(cards, indent=2)}, cards
+
+
+def tell(name: str, progress: Any, splits: dict[str, Any], cards: dict[str, Any], captioner: Any) -> dict[str, Any]:
+    """The bundle's files for people: history, curves, eight images' captions epoch by epoch, a strip, the card."""
+    from captioning.card import model_card
+    from captioning.evaluation import WATCHED
+    from captioning.images import read_image
+    from captioning.overlay import curves_png, strip_png
+    from captioning.training import SCORE, history_csv
+
+    watched, num_images = list(splits["dev"])[:WATCHED], len(splits["train"])
+    captions = captioner.caption(watched)
+    image, caption = max(zip(watched, captions, strict=True), key=lambda pair: len(pair[1].words))
+    learning = {"images": [image.name for image in watched], "captions": progress.samples}
+    return {
+        "history.csv": history_csv(progress.history),
+        "loss.png": curves_png(progress.history, SCORE),
+        "learning.json": json.dumps(learning, indent=1, ensure_ascii=False),
+        "attention.png": strip_png(read_image(image), caption.words, caption.text),
+        "README.md": model_card(name, cards, captions, words=len(captioner.tokenizer), images=num_images),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
