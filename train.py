@@ -72,7 +72,7 @@ def train(
         tokenizer, vectors = learn_words(splits["train"], words, eye, how, run)
         encoder, grids, pixels, precision = look(splits, eye, how, run)
 
-        config = config_for(eye, len(tokenizer), encoder.output_shape, how.attention_penalty)
+        config = config_for(eye, len(tokenizer), encoder.output_shape)
         model = CaptionModel(config, encoder if pixels else None)
         model.build()
         if vectors is not None:

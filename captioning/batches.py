@@ -53,6 +53,7 @@ class Batches(keras.utils.PyDataset):
         self.examples, self.batch_size, self.first = examples, batch_size, first
         count = len(examples)
         self.images = np.arange(count) if order is None else order.permutation(count)
+        self.flipped = np.zeros(count, bool) if order is None else order.random(count) < 0.5
         self.captions = [_choose(len(tokens), captions_per_image, order) for tokens in examples.tokens]
 
     def __len__(self) -> int:
@@ -66,6 +67,9 @@ class Batches(keras.utils.PyDataset):
         images = np.concatenate([images, np.repeat(images[:1], missing)])
         tokens = np.concatenate([tokens, np.zeros((missing, *tokens.shape[1:]), tokens.dtype)])
         features = self.examples.array[self.examples.rows[images]]
+        if features.ndim == 4:  # an image's mirror image has the same captions
+            mirror = self.flipped[images]
+            features[mirror] = features[mirror, :, ::-1]
         targets = tokens[..., 1:]
         return {"features": features, "tokens": tokens[..., :-1]}, targets, (targets != 0).astype("float32")
 

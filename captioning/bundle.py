@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from captioning.captioner import Captioner
-from captioning.errors import BundleError
-from captioning.features import build_encoder, image_size_of, probe
+from captioning.errors import BundleError, CaptioningError
+from captioning.features import PROBES, build_encoder, image_size_of, probe
 from captioning.model import CaptionModel, ModelConfig
 from captioning.options import DecodeOptions, ModelOptions
 from captioning.storage import explain_disk_errors, write_whole
@@ -26,6 +26,7 @@ from captioning.tokenizer import Tokenizer
 
 FORMAT = 1
 WEIGHTS = "model.weights.h5"
+VOCABULARY = "vocabulary.json"
 PROBE_TOLERANCE = 0.02
 
 
@@ -60,7 +61,7 @@ def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about:
     """Writes a bundle into a folder of its own, then puts it in the place of an older one."""
     files = {
         "tokenizer.pkl": parts.tokenizer.to_pickle(),
-        "vocabulary.json": parts.tokenizer.to_json(),
+        VOCABULARY: parts.tokenizer.to_json(),
         WEIGHTS: weights_bytes(parts.model),
         **files,
     }
@@ -74,12 +75,22 @@ def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about:
 
 
 def _swap(fresh: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
+    old = _aside(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
-    fresh.rename(folder)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    """Where the older bundle is between the two renames of a swap."""
+    return folder.with_name(f".{folder.name}.old")
 
 
 def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any]) -> dict[str, Any]:
@@ -105,8 +116,9 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
 
 def weights_bytes(model: keras.Model) -> bytes:
     """A model's weights as Keras writes them; written beside the disk that matters, since HDF5 dies on a full one."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
+    memory, needed = Path("/dev/shm"), 8 * model.count_params()  # bytes, twice what the weights take
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > needed
+    with tempfile.TemporaryDirectory(dir=memory if has_room else None) as scratch:
         path = Path(scratch) / WEIGHTS
         model.save_weights(path)
         return path.read_bytes()
@@ -115,64 +127,101 @@ def weights_bytes(model: keras.Model) -> bytes:
 def load(path: str | Path, *, encoder_weights: str = "imagenet") -> Captioner:
     """The captioner of a bundle; `encoder_weights` is a file for a frozen encoder that Keras should not fetch."""
     folder = Path(path)
-    config = _read_config(folder)
-    _check_files(folder, config["files"])
-    tokenizer = Tokenizer.from_json((folder / "vocabulary.json").read_bytes())
-    eye = config["encoder"]
-    encoder = build_encoder(eye["name"], "none" if eye["trained"] else encoder_weights, eye["image_size"])
-    model = _model(folder, config, tokenizer, encoder if eye["trained"] else None)
-    if not np.allclose(probe(encoder), eye["probe"], rtol=PROBE_TOLERANCE, atol=1e-3):
+    if not folder.exists() and _aside(folder).exists():  # a save was killed in the middle of its swap
+        folder = _aside(folder)
+    saved = _read_config(folder)
+    _check_files(folder, saved.files)
+    tokenizer = Tokenizer.from_json((folder / VOCABULARY).read_bytes())
+    eye = saved.eye
+    encoder = build_encoder(eye.encoder, "none" if saved.is_trained else encoder_weights, eye.image_size)
+    _check_sizes(folder, saved.model, tokenizer, encoder)
+    model = _model(folder, saved.model, encoder if saved.is_trained else None)
+    if not np.allclose(probe(encoder), saved.probe, rtol=PROBE_TOLERANCE, atol=1e-3):
         raise BundleError(
-            f"{folder} was trained with other weights of {eye['name']} than these ({encoder_weights}); "
+            f"{folder} was trained with other weights of {eye.encoder} than these ({encoder_weights}); "
             "give the ones of its training as encoder_weights."
         )
-    parts = Parts(model, tokenizer, None if eye["trained"] else encoder, _eye(eye), _decoding(config))
-    return parts.captioner()
+    return Parts(model, tokenizer, None if saved.is_trained else encoder, eye, saved.decoding).captioner()
 
 
-def _eye(eye: dict[str, Any]) -> ModelOptions:
-    return ModelOptions(encoder=eye["name"], image_size=eye["image_size"])
+@dataclass(frozen=True)
+class _Saved:
+    model: ModelConfig
+    eye: ModelOptions
+    is_trained: bool
+    probe: np.ndarray
+    decoding: DecodeOptions
+    files: dict[str, str]
 
 
-def _decoding(config: dict[str, Any]) -> DecodeOptions:
-    saved = {name: tuple(value) if isinstance(value, list) else value for name, value in config["decoding"].items()}
-    return DecodeOptions(**saved)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> _Saved:
     if not (folder / "config.json").is_file():
         raise BundleError(
             f"{folder} is not a bundle: it has no config.json; a training writes one to artifacts/<name>/."
         )
     try:
         config = json.loads((folder / "config.json").read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder}/config.json is not readable JSON ({error}); copy the bundle again.") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else "none"
         raise BundleError(f"{folder} has format {found}, this version reads format {FORMAT}; train it again or update.")
-    return config
+    try:
+        return _understand(config)
+    except (KeyError, TypeError, ValueError, AttributeError, CaptioningError) as error:
+        reason = f"{error} is missing or unknown" if isinstance(error, KeyError) else error
+        raise BundleError(
+            f"{folder}/config.json does not describe a captioner ({reason}); copy the bundle again."
+        ) from None
+
+
+def _understand(config: dict[str, Any]) -> _Saved:
+    model, eye = _record(ModelConfig, config["model"]), config["encoder"]
+    shared = {name: value for name, value in asdict(model).items() if name in ModelOptions.__dataclass_fields__}
+    options = {"encoder": eye["name"], "image_size": eye["image_size"]}
+    answers = np.asarray(eye["probe"], "float64")
+    if answers.shape != (PROBES,) or not isinstance(eye["trained"], bool):
+        raise ValueError(f"an encoder with trained {eye['trained']} and {answers.size} probes")
+    decoding = _record(DecodeOptions, config["decoding"])
+    return _Saved(
+        model, _record(ModelOptions, shared | options), eye["trained"], answers, decoding, dict(config["files"])
+    )
+
+
+def _record(kind: type, saved: dict[str, Any]) -> Any:
+    types = {entry.name: entry.type for entry in fields(kind)}
+    for name, value in saved.items():
+        if not _is_a(types[name], value):
+            raise TypeError(f"{name} is {value!r}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
+
+
+def _is_a(kind: Any, value: object) -> bool:
+    if kind == tuple[str, ...]:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def _check_files(folder: Path, sums: dict[str, str]) -> None:
-    for name, expected in sums.items():
+    for name in {WEIGHTS: "", VOCABULARY: ""} | sums:
         if Path(name).name != name:
             raise BundleError(f"{folder}/config.json names {name}, which is outside the bundle; it was not made by us.")
         if not (folder / name).is_file():
             raise BundleError(f"{folder} lacks {name}; copy the whole folder of the training again.")
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums.get(name):
             raise BundleError(f"{folder}/{name} is not the file of this training; copy the whole folder again.")
 
 
-def _model(folder: Path, config: dict[str, Any], tokenizer: Tokenizer, encoder: keras.Model | None) -> CaptionModel:
-    try:
-        model_config = ModelConfig(**{entry.name: config["model"][entry.name] for entry in fields(ModelConfig)})
-    except KeyError as error:
-        raise BundleError(f"{folder}/config.json does not say {error} of the model; copy the bundle again.") from None
-    if model_config.vocabulary_size != len(tokenizer):
-        sizes = f"{len(tokenizer)} words, the model {model_config.vocabulary_size}"
+def _check_sizes(folder: Path, config: ModelConfig, tokenizer: Tokenizer, encoder: keras.Model) -> None:
+    if config.vocabulary_size != len(tokenizer):
+        sizes = f"{len(tokenizer)} words, the model {config.vocabulary_size}"
         raise BundleError(f"{folder} has a vocabulary of {sizes}; its files come from different trainings.")
-    model = CaptionModel(model_config, encoder)
+    if (config.num_regions, config.feature_depth) != encoder.output_shape[1:]:
+        raise BundleError(f"{folder} has a model for other grids than its encoder's; copy the bundle again.")
+
+
+def _model(folder: Path, config: ModelConfig, encoder: keras.Model | None) -> CaptionModel:
+    model = CaptionModel(config, encoder)
     model.build()
     try:
         model.load_weights(folder / WEIGHTS)

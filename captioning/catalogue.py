@@ -38,7 +38,7 @@ def catalogue(images: Sequence[Path], cache: Path | None = None, progress: bool 
     unread = [image for image in keys if image not in facts]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looked = zip(unread, pool.map(_look, unread), strict=True)
-        bar = tqdm(looked, "reading images", len(unread), unit="image", disable=not (progress and unread))
+        bar = tqdm(looked, "reading images", len(unread), unit="image", disable=None if progress and unread else True)
         fresh = _remember(cache / CACHE_FILE, keys, bar) if cache and unread else dict(bar)
     return {image: facts.get(image) or fresh[image] for image in images}
 

@@ -31,7 +31,7 @@ class Progress:
 
 
 def save_checkpoint(path: Path, recipe: dict[str, Any], progress: Progress, variables: Sequence[Any]) -> None:
-    """Writes everything needed to go on; `recipe` says what training this is, `variables` are the network's and optimizer's."""
+    """Writes all that is needed; `recipe` says what training it is, `variables` are the network's and optimizer's."""
     plain = {name: value for name, value in vars(progress).items() if name != "best_weights"}
     counts = {"variables": len(variables), "best": len(progress.best_weights)}
     record = json.dumps({"format": 1, "recipe": recipe, "progress": plain, "counts": counts})
@@ -44,7 +44,7 @@ def save_checkpoint(path: Path, recipe: dict[str, Any], progress: Progress, vari
 def load_checkpoint(path: Path, recipe: dict[str, Any]) -> tuple[Progress, list[np.ndarray]]:
     """The progress and the variables' values of a checkpoint of the same recipe; another recipe's is refused."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             record = json.loads(arrays["record"].tobytes())
             _compare(record["recipe"], recipe, path)
             values = [arrays[f"variable_{number}"] for number in range(record["counts"]["variables"])]

@@ -17,6 +17,7 @@ from captioning.options import DecodeOptions
 from captioning.tokenizer import END, PAD, START, UNKNOWN
 
 NEVER = -1e9  # added to a log-probability: this word will not be chosen
+MASKED = -1e30  # instead of a candidate that does not exist, below every NEVER that has added up
 
 
 class Decoded(NamedTuple):
@@ -66,8 +67,7 @@ def decode(start: Callable, step: Callable, features: Any, rules: Rules, *, pref
     found = _nothing_yet(last, attention, rules)
 
     def unfinished(time: Any, found: _Hypotheses, state: Any) -> Any:
-        wanted = found.finished[:, -min(rules.options.num_beams, rules.num_rows) :]
-        return ops.logical_and(time < rules.options.max_length, ops.logical_not(ops.all(wanted)))
+        return ops.logical_and(time < rules.options.max_length, ops.logical_not(ops.all(found.finished)))
 
     def one_step(time: Any, found: _Hypotheses, state: Any) -> tuple[Any, ...]:
         log_probs, state, attention = step(found.last, state)
@@ -97,9 +97,9 @@ def _nothing_yet(last: Any, attention: Any, rules: Rules) -> _Hypotheses:
 
 
 def _apply_rules(log_probs: Any, found: _Hypotheses, rules: Rules, time: Any, prefix: Any) -> Any:
-    options, size = rules.options, log_probs.shape[-1]
+    options, size, own = rules.options, log_probs.shape[-1], log_probs
     never = np.zeros(size, "float32")
-    never[[PAD, START, UNKNOWN, *rules.forbidden]] = NEVER
+    never[[PAD, START, UNKNOWN, *rules.forbidden]] = 10 * NEVER  # even where the other rules leave no word at all
     if options.repetition_penalty != 1:
         used = ops.any(ops.expand_dims(found.tokens, -1) == ops.arange(size), axis=2)
         log_probs = ops.where(used, log_probs * options.repetition_penalty, log_probs)
@@ -113,7 +113,7 @@ def _apply_rules(log_probs: Any, found: _Hypotheses, rules: Rules, time: Any, pr
     log_probs = log_probs + never + NEVER * ops.cast(ops.logical_and(too_early, is_end), "float32")
     wanted = ops.expand_dims(ops.take(prefix, time, axis=1), (1, 2))  # (B, 1, 1)
     elsewhere = ops.logical_and(wanted != PAD, wanted != ops.arange(size))
-    log_probs = ops.where(elsewhere, NEVER, ops.where(wanted != PAD, ops.maximum(log_probs, NEVER / 100), log_probs))
+    log_probs = ops.where(elsewhere, NEVER, ops.where(wanted != PAD, own, log_probs))  # a prefix stands above the rules
     only_pad = np.where(np.arange(size) == PAD, 0, NEVER).astype("float32")
     return ops.where(ops.expand_dims(found.finished, -1), only_pad, log_probs)
 
@@ -145,11 +145,11 @@ def _choose_at_random(log_probs: Any, found: _Hypotheses, rules: Rules, noise: A
     scaled = log_probs / options.temperature
     likeliest_first = -ops.sort(-scaled, axis=-1)
     if 0 < options.top_k < log_probs.shape[-1]:
-        scaled = ops.where(scaled >= likeliest_first[..., options.top_k - 1, None], scaled, NEVER)
+        scaled = ops.where(scaled >= likeliest_first[..., options.top_k - 1, None], scaled, MASKED)
     if options.top_p < 1:
         mass = ops.cumsum(ops.softmax(likeliest_first, axis=-1), axis=-1)
-        num_kept = ops.sum(ops.cast(mass < options.top_p, "int32"), axis=-1, keepdims=True)
-        scaled = ops.where(scaled >= ops.take_along_axis(likeliest_first, num_kept, axis=-1), scaled, NEVER)
+        last = ops.sum(ops.cast(mass[..., :-1] < options.top_p, "int32"), axis=-1, keepdims=True)
+        scaled = ops.where(scaled >= ops.take_along_axis(likeliest_first, last, axis=-1), scaled, MASKED)
     mass = ops.cumsum(ops.softmax(scaled, axis=-1), axis=-1)
     drawn = ops.expand_dims(ops.minimum(noise, 0.999999), -1) * mass[..., -1:]
     words = ops.cast(ops.argmax(ops.cast(mass > drawn, "int32"), axis=-1), "int32")
@@ -166,9 +166,9 @@ def _choose_beams(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) 
         unsaid = ops.logical_not(_said(found.tokens, rules))
         moves = ops.any(ops.expand_dims(unsaid, -1) & (np.asarray(rules.forced)[:, None] == np.arange(size)), axis=2)
         moves = ops.reshape(moves, (-1, banks, beams, size))
-        moving = ops.where(moves, candidates, NEVER)
-        arriving = ops.concatenate([ops.full_like(moving[:, :1], NEVER), moving[:, :-1]], axis=1)
-        candidates = ops.concatenate([arriving, ops.where(moves, NEVER, candidates)], axis=2)
+        moving = ops.where(moves, candidates, MASKED)
+        arriving = ops.concatenate([ops.full_like(moving[:, :1], MASKED), moving[:, :-1]], axis=1)
+        candidates = ops.concatenate([arriving, ops.where(moves, MASKED, candidates)], axis=2)
     _, best = ops.top_k(ops.reshape(candidates, (-1, banks, candidates.shape[2] * size)), beams)
     best = ops.cast(best, "int32")
     before = (candidates.shape[2] - beams) // beams  # banks one row may have come from, besides its own
@@ -217,8 +217,8 @@ def _rank(found: _Hypotheses, rules: Rules) -> Decoded:
         scores = scores[:, -rules.options.num_beams :]
     scores, order = ops.top_k(scores, rules.options.num_captions)
     order = ops.cast(order, "int32")
-    parts = (found.tokens, found.log_probs, found.attention)
-    return Decoded(*(_gather(part, order) for part in parts), scores)
+    tokens, log_probs, attention = (_gather(part, order) for part in (found.tokens, found.log_probs, found.attention))
+    return Decoded(tokens, log_probs, attention, scores)
 
 
 class Decoder(keras.Model):

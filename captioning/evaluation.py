@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captioning import metrics
+from captioning.data import read_dataset
 from captioning.errors import DataError
 from captioning.options import DecodeOptions
+from captioning.storage import write_whole
 from captioning.tokenizer import normalise
 
 TOKENISER = "lower case, no punctuation, 's apart"
@@ -88,6 +90,26 @@ def validator(captioner: Any, features: Any, split: Mapping[Path, Sequence[str]]
     return validate
 
 
+def evaluate(
+    captioner: Any, data: Path, *, split: str, predictions: Path, options: DecodeOptions, java: bool = False
+) -> dict[str, Any]:
+    """Captions a split of any captioned data into a predictions file, and gives the score card of that file."""
+    dataset = read_dataset(data)
+    images = dataset.splits.get(split)
+    if not images:
+        found = ", ".join(f"{name} ({len(held)} images)" for name, held in dataset.splits.items())
+        raise DataError(f"{data} has no {split} split; it has {found}.")
+    root = data if data.is_dir() else data.parent
+    captions = [caption for part in _chunks(list(images)) for caption in captioner.caption(part, options)]
+    write_whole(predictions, predictions_text(predictions_of(captions, images, root.absolute())))
+    about = {"data": dataset.name, "decoding": asdict(options)}
+    return score_card(read_predictions(predictions), split=split, about=about, java=java)
+
+
+def _chunks(images: list[Path]) -> list[list[Path]]:
+    return [images[first : first + CHUNK] for first in range(0, len(images), CHUNK)]
+
+
 def score_card(
     predictions: Sequence[Prediction], *, split: str, about: dict[str, Any], java: bool = False
 ) -> dict[str, Any]:
@@ -149,7 +171,7 @@ def card_text(card: dict[str, Any]) -> str:
         f"{card['split']} split, {card['images']} images, {card['references_per_image']['mean']:g} references each"
     ]
     for name, score in card["scores"].items():
-        lines.append(f"  {name:<24}{score['value']:.3f}   (95 % between {score['low']:.3f} and {score['high']:.3f})")
-    lines.append(f"  {'CIDEr-D, images shuffled':<24}{card['shuffled_images']['CIDEr-D']:.3f}")
-    lines.append(f"  {'distinct captions':<24}{card['variety']['distinct_captions']:.0%}")
+        lines.append(f"  {name:<26}{score['value']:.3f}   (95 % between {score['low']:.3f} and {score['high']:.3f})")
+    lines.append(f"  {'CIDEr-D, images shuffled':<26}{card['shuffled_images']['CIDEr-D']:.3f}")
+    lines.append(f"  {'distinct captions':<26}{card['variety']['distinct_captions']:.0%}")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import keras
 
 BATCH = 32
+PROBES = 8
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _tiny(images: Any) -> Any:
 
     def convolve(grid: Any, depth: int, strides: int, name: str) -> Any:
         grid = layers.Conv2D(depth, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(grid)
-        return layers.Activation("relu", name=name)(layers.BatchNormalization(name=f"{name}_norm")(grid))
+        return layers.Activation("relu", name=name)(layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(grid))
 
     grid = images
     for stage, depth in enumerate((24, 48, 96, 160)):
@@ -148,7 +149,7 @@ def probe(encoder: "keras.Model") -> list[float]:
         [np.add.outer(ramp, ramp) / 2, np.tile(ramp, (size, 1)), np.tile(255 - ramp, (size, 1)).T], axis=-1
     )
     grid = np.asarray(encoder(picture[None], training=False), dtype="float32")[0]
-    return [float(part.mean()) for part in np.array_split(grid.reshape(-1), 8)]
+    return [float(part.mean()) for part in np.array_split(grid.reshape(-1), PROBES)]
 
 
 class Rows:
@@ -217,7 +218,7 @@ def _decoded(missing: dict[str, Path], image_size: int) -> Iterator[tuple[list[s
     batches = [digests[first : first + BATCH] for first in range(0, len(digests), BATCH)]
     with (
         ThreadPoolExecutor() as pool,
-        tqdm(total=len(digests), desc="features", unit="image", disable=not digests) as bar,
+        tqdm(total=len(digests), desc="features", unit="image", disable=None if digests else True) as bar,
     ):
         read = lambda digest: read_image(missing[digest], size=image_size)  # noqa: E731
         waiting = [[pool.submit(read, digest) for digest in batch] for batch in batches[:2]]

@@ -59,6 +59,12 @@ def read_glove(path: Path, words: Sequence[str], *, dimension: int, seed: int = 
     return Vectors(_filled(matrix, covered, np.random.default_rng(seed)), covered)
 
 
+def known_words(path: Path) -> set[str]:
+    """Every word that a GloVe text file, or the first one in a zip, has a vector for."""
+    with _opened(path, 0) as lines:
+        return {line.partition(b" ")[0].decode("utf-8", "replace") for line in lines}
+
+
 def word_vectors(
     choice: str, words: Sequence[str], captions: Sequence[Sequence[int]], *, dimension: int, folder: Path, seed: int = 0
 ) -> tuple[np.ndarray | None, str]:
@@ -95,7 +101,9 @@ def _opened(path: Path, dimension: int) -> Iterator[IO[bytes]]:
 
 def _member(archive: zipfile.ZipFile, path: Path, dimension: int) -> str:
     texts = [name for name in archive.namelist() if name.endswith(".txt")]
-    fitting = [name for name in texts if name.endswith(f".{dimension}d.txt")] or texts[: len(texts) == 1]
+    fitting = [name for name in texts if name.endswith(f".{dimension}d.txt")] or texts[
+        : int(len(texts) == 1 or not dimension)
+    ]
     if not fitting:
         raise DataError(f"{path} holds no vectors of {dimension} numbers, only: {', '.join(texts) or 'no .txt file'}.")
     return fitting[0]

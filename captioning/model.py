@@ -34,12 +34,10 @@ class ModelConfig:
     attention_penalty: float = 0.0
 
 
-def config_for(
-    options: ModelOptions, vocabulary_size: int, grid: Sequence[int], attention_penalty: float
-) -> ModelConfig:
+def config_for(options: ModelOptions, vocabulary_size: int, grid: Sequence[int]) -> ModelConfig:
     """The configuration for these options, a vocabulary and an encoder's (B, L, D) output."""
     shared = {entry.name: getattr(options, entry.name) for entry in fields(ModelConfig) if hasattr(options, entry.name)}
-    return ModelConfig(vocabulary_size, grid[1], grid[2], attention_penalty=attention_penalty, **shared)
+    return ModelConfig(vocabulary_size, grid[1], grid[2], **shared)
 
 
 class CaptionModel(keras.Model):

@@ -90,11 +90,13 @@ class ModelOptions:
     lstm_units: int = dial(512, "width of the LSTM")
     embedding_units: int = dial(200, "width of the word vectors")
     dropout: float = dial(0.4, "share of features, words and outputs dropped in training")
+    attention_penalty: float = dial(0.0, "weight of the doubly stochastic penalty: every region looked at once")
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check(self, "1 or more", _at_least_one, "feature_units", "attention_units", "lstm_units", "embedding_units")
         _check(self, "0 up to 1", _fraction, "dropout")
+        _check(self, "0 or more", _not_negative, "attention_penalty")
         _check(self, "0, or 32 or more", lambda value: value == 0 or value >= 32, "image_size")
 
 
@@ -109,7 +111,6 @@ class TrainOptions:
     warmup: float = dial(0.03, "share of the steps in which the rate rises")
     weight_decay: float = dial(1e-2, "AdamW's weight decay")
     label_smoothing: float = dial(0.1, "share of a target's weight spread over all words")
-    attention_penalty: float = dial(0.0, "weight of the doubly stochastic penalty: every region looked at once")
     clip_norm: float = dial(5.0, "longest gradient")
     fine_tune_epochs: int = dial(0, "epochs from images afterwards, with the encoder's last stage trained too")
     fine_tune_rate: float = dial(3e-5, "the highest rate of that phase")
@@ -122,7 +123,7 @@ class TrainOptions:
         _check_choices(self)
         _check(self, "1 or more", _at_least_one, "epochs", "batch_size", "captions_per_image")
         _check(self, "more than 0", lambda value: value > 0, "learning_rate", "fine_tune_rate", "clip_norm")
-        _check(self, "0 or more", _not_negative, "weight_decay", "attention_penalty", "fine_tune_epochs", "patience")
+        _check(self, "0 or more", _not_negative, "weight_decay", "fine_tune_epochs", "patience")
         _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup")
 
 
@@ -183,6 +184,8 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "lstm_units": 192,
     "embedding_units": 100,
     "dropout": 0.1,
+    "epochs": 9,
+    "caption_length": 18,
     "label_smoothing": 0.02,
     "learning_rate": 3e-3,
     "batch_size": 16,

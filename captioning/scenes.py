@@ -102,7 +102,7 @@ def draw_all(folder: Path, recipe: dict) -> None:
     (folder / "Images").mkdir(parents=True)
     names = [(split, f"{split}_{number:05d}.jpg") for split, size in recipe["sizes"].items() for number in range(size)]
     lines = []
-    for index, (split, name) in enumerate(tqdm(names, desc="Drawing scenes", unit="scene", leave=False)):
+    for index, (split, name) in enumerate(tqdm(names, desc="Drawing scenes", unit="scene", leave=False, disable=None)):
         scene = draw_scene(recipe["seed"], index)
         scene.image.save(folder / "Images" / name, quality=90, subsampling=0)
         row = {"file_name": f"Images/{name}", "split": split, "captions": scene.captions}

@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -24,8 +25,8 @@ _WORD = re.compile(rf"{_IDEOGRAPH}|'s(?!{_LETTER})|(?:{_LETTER})+(?:[-'](?!s(?!{
 
 
 def normalise(caption: str) -> list[str]:
-    """The words of a caption: lower case, no punctuation; "dog's" is two words, "t-shirt" one, an ideograph one each."""
-    return _WORD.findall(caption.lower().replace("\u2019", "'"))
+    """The words of a caption: lower case, no punctuation; "dog's" is two words, "t-shirt" one, each ideograph one."""
+    return _WORD.findall(unicodedata.normalize("NFC", caption).lower().replace("\u2019", "'"))
 
 
 class Tokenizer:
@@ -89,7 +90,7 @@ class Tokenizer:
         """The tokenizer of a vocabulary.json, refused where it is not one."""
         try:
             return cls._from_record(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(
                 f"The vocabulary is not readable JSON ({error}); take the file of the training."
             ) from None
@@ -99,7 +100,15 @@ class Tokenizer:
         """The tokenizer of a tokenizer.pkl; a pickle that asks for any class or function is refused unread."""
         try:
             return cls._from_record(_PlainUnpickler(io.BytesIO(data)).load())
-        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
+        except (
+            pickle.UnpicklingError,
+            EOFError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            OverflowError,
+        ) as error:
             raise BundleError(f"This tokenizer.pkl was not written by us ({error}); take vocabulary.json.") from None
 
     @classmethod

@@ -72,7 +72,7 @@ class Watch(keras.callbacks.Callback):
     def __init__(self, description: str, progress: Progress, steps: int, stop: "StopRequest") -> None:
         super().__init__()
         self.progress, self.stop = progress, stop
-        self.bar = tqdm(total=steps, initial=progress.step, desc=description, unit="step", leave=False)
+        self.bar = tqdm(total=steps, initial=progress.step, desc=description, unit="step", leave=False, disable=None)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         for variable, value in zip(self.model.metrics_variables, self.progress.running_means, strict=False):

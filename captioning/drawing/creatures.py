@@ -235,51 +235,6 @@ def horse(colour: Colour, pose: str) -> Figure:
 
 
 @cache
-def cow(colour: Colour, pose: str) -> Figure:
-    figure, patch = Figure(), shade(colour, -0.28) if sum(colour) > 600 else CREAM
-    figure.limb([(-46, 62), (-54, 54), (-54, 34)], 4, shade(colour, -0.3))
-    figure.ellipse((-54, 32), (4, 7), INK)
-    draw_legs(figure, (-38, -28, 22, 32), 34, 11, colour, pose)
-    figure.ellipse((-18, 28), (9, 7), (244, 170, 176))
-    figure.panel(-48, 28, 42, 72, colour, radius=16)
-    figure.blob([(-30, 66), (-14, 64), (-16, 50), (-34, 50)], patch)
-    figure.blob([(2, 52), (18, 56), (22, 42), (6, 40)], patch)
-    x, y = 54.0, 66.0
-    for side in (-1, 1):
-        figure.blob(
-            [(x + side * 12, y + 12), (x + side * 20, y + 18), (x + side * 20, y + 28), (x + side * 14, y + 20)],
-            (236, 224, 196),
-        )
-        figure.ellipse((x + side * 22, y + 6), (9, 5), shade(colour, -0.2), tilt=side * 10)
-    figure.blob([(x - 16, y + 14), (x + 16, y + 14), (x + 13, y - 10), (x - 13, y - 10)], colour)
-    figure.ellipse((x, y - 13), (16, 11), (246, 184, 184))
-    for side in (-1, 1):
-        draw_eye(figure, (x + side * 8, y + 5))
-        figure.ellipse((x + side * 6, y - 12), (2, 3), (170, 96, 100))
-    return figure
-
-
-@cache
-def sheep(colour: Colour, pose: str) -> Figure:
-    figure = Figure()
-    face = (70, 62, 66) if sum(colour) > 300 else (206, 186, 164)
-    draw_legs(figure, (-26, -16, 14, 24), 26, 8, face, pose)
-    for tone, grow in ((shade(colour, -0.14), 1.5), (colour, 0.0)):
-        for number in range(11):
-            angle = 2 * math.pi * number / 11
-            figure.ellipse((-2 + 30 * math.cos(angle), 42 + 15 * math.sin(angle) - grow), (12 + grow, 11 + grow), tone)
-    figure.ellipse((-2, 42), (32, 18), colour)
-    for x, y in ((-18, 44), (2, 38), (8, 52)):
-        figure.polygon(arc((x, y), (7, 6), 200, 340) + arc((x, y + 1.6), (7, 6), 340, 200), shade(colour, -0.14))
-    figure.ellipse((24, 60), (8, 4), face, tilt=-160)
-    figure.blob([(28, 68), (44, 68), (48, 48), (42, 40), (32, 44)], face)
-    for x, y in ((28, 68), (36, 72), (44, 69)):
-        figure.ellipse((x, y), (7, 6), colour)
-    draw_eye(figure, (39, 60))
-    return figure
-
-
-@cache
 def bird(colour: Colour, pose: str) -> Figure:
     figure, wing = Figure(), shade(colour, -0.24)
     if pose == "flying":
@@ -298,20 +253,4 @@ def bird(colour: Colour, pose: str) -> Figure:
     figure.polygon([(x + 10, y + 6), (x + 28, y - 1), (x + 10, y - 6)], (244, 168, 50))
     figure.ellipse((x, y), (15, 14), colour)
     draw_eye(figure, (x + 5, y + 3), 2.8)
-    return figure
-
-
-@cache
-def duck(colour: Colour, pose: str) -> Figure:
-    figure, beak = Figure(), (244, 146, 44)
-    if pose != "swimming":
-        for foot in (-8, 4):
-            figure.limb([(foot, 20), (foot, 4)], 4, beak)
-            figure.polygon([(foot - 3, 0), (foot + 12, 0), (foot, 7)], beak)
-    figure.blob([(-50, 46), (-40, 34), (-20, 16), (12, 14), (30, 26), (30, 42), (10, 46), (-20, 42), (-38, 46)], colour)
-    figure.blob([(14, 34), (14, 56), (32, 60), (34, 32)], colour)
-    figure.polygon([(34, 70), (54, 66), (54, 60), (34, 58)], beak)
-    figure.ellipse((26, 66), (16, 15), colour)
-    figure.blob([(-32, 40), (-10, 42), (12, 36), (6, 24), (-14, 22)], shade(colour, -0.2))
-    draw_eye(figure, (31, 70), 2.6)
     return figure

@@ -34,31 +34,24 @@ KINDS = {
     "dog": Kind(PLACES, (*FUR, "yellow"), PLAY, "animal", "dogs"),
     "cat": Kind(("grass", "street", "room", "snow"), (*FUR, "orange"), PLAY, "animal", "cats"),
     "horse": Kind(FIELDS, FUR, GAITS, "animal", "horses"),
-    "cow": Kind(FIELDS, FUR, GAITS, "animal", "cows"),
-    "sheep": Kind(FIELDS, FUR, GAITS, "animal", "sheep"),
     "bird": Kind((*DRY, "water"), BRIGHT, ("standing", "flying"), plural="birds"),
-    "duck": Kind(("grass", "beach", "street", "water"), (*FUR, "yellow"), plural="ducks"),
     "ball": Kind(PLACES, actions=("lying",), plural="balls"),
     "balloon": Kind(PLACES, actions=("flying",), plural="balloons"),
     "kite": Kind((*DRY, "water"), actions=("flying",), plural="kites"),
     "umbrella": Kind(DRY),
     "car": Kind(DRY, actions=("parked",)),
-    "bus": Kind(DRY, actions=("parked",)),
     "boat": Kind(("beach", "water"), actions=("lying",)),
     "bicycle": Kind((*DRY, "room"), actions=("parked",)),
     "house": Kind(FIELDS),
-    "tent": Kind(FIELDS),
     "tree": Kind(DRY, ("green", "yellow", "orange", "red", "white", "purple")),
     "flower": Kind(
         ("grass", "street", "room"), ("red", "blue", "yellow", "orange", "purple", "white"), plural="flowers"
     ),
-    "bench": Kind(DRY),
-    "chair": Kind(("room", "grass", "beach")),
 }
 PEOPLE = tuple(noun for noun, kind in KINDS.items() if kind.garment)
-ANIMALS = ("dog", "cat", "horse", "cow", "sheep", "bird", "duck")
+ANIMALS = ("dog", "cat", "horse", "bird")
 THINGS = tuple(noun for noun in KINDS if noun not in PEOPLE + ANIMALS)
-FLOATING = {"boat": "floating", "ball": "floating", "dog": "swimming", "duck": "swimming", "bird": "flying"}
+FLOATING = {"boat": "floating", "ball": "floating", "dog": "swimming", "bird": "flying"}
 AIRBORNE = ("balloon", "kite")
 HELD = ("balloon", "kite", "umbrella")
 SHELTERS = ("tree", "umbrella")
@@ -71,7 +64,7 @@ PLACE_WEIGHTS = {
     "water": 4,
     "room": 4,
 }  # few kinds are met in the last ones
-LANDMARKS = ("house", "tent", "tree", "bus", "car", "boat")
+LANDMARKS = ("house", "tree", "car", "boat")
 
 
 @dataclass(frozen=True)

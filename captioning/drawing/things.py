@@ -79,21 +79,6 @@ def car(colour: Colour) -> Figure:
 
 
 @cache
-def bus(colour: Colour) -> Figure:
-    figure = Figure()
-    figure.panel(-68, 10, 68, 86, colour, radius=10)
-    figure.bar(-68, 30, 68, 38, shade(colour, 0.7))
-    for x in (-60, -36, -12, 12):
-        figure.panel(x, 48, x + 19, 76, GLASS, radius=4)
-    figure.panel(40, 18, 62, 76, GLASS, radius=4)
-    figure.bar(50, 18, 52, 76, shade(colour, -0.3))
-    figure.bar(-68, 14, 38, 19, shade(colour, -0.25))
-    for x in (-38, 24):
-        draw_wheel(figure, x, 13)
-    return figure
-
-
-@cache
 def boat(colour: Colour) -> Figure:
     figure = Figure()
     figure.limb([(0, 20), (0, 114)], 4, WOOD)
@@ -141,18 +126,6 @@ def house(colour: Colour) -> Figure:
 
 
 @cache
-def tent(colour: Colour) -> Figure:
-    figure = Figure()
-    figure.polygon([(-62, 0), (-8, 84), (62, 0)], shade(colour, -0.18))
-    figure.polygon([(-62, 0), (-8, 84), (36, 0)], colour)
-    figure.polygon([(-32, 0), (-8, 60), (12, 0)], shade(colour, -0.62))
-    figure.polygon([(-8, 60), (12, 0), (20, 0)], shade(colour, 0.45))
-    figure.limb([(-8, 80), (-8, 92)], 3, WOOD)
-    figure.polygon([(-8, 94), (10, 88), (-8, 82)], shade(colour, 0.3))
-    return figure
-
-
-@cache
 def tree(colour: Colour) -> Figure:
     figure = Figure()
     figure.polygon([(-9, 0), (9, 0), (5, 60), (-5, 60)], WOOD)
@@ -176,30 +149,4 @@ def flower(colour: Colour) -> Figure:
         x, y = 24 * math.cos(math.radians(angle)), 86 + 24 * math.sin(math.radians(angle))
         figure.ellipse((x, y), (18, 12), colour if number % 2 else shade(colour, -0.12), tilt=angle)
     figure.ellipse((0, 86), (13, 13), (250, 220, 120) if colour[2] > 60 or colour[1] < 150 else (150, 92, 50))
-    return figure
-
-
-@cache
-def bench(colour: Colour) -> Figure:
-    figure = Figure()
-    for x in (-46, 46):
-        figure.limb([(x, 4), (x, 62)], 7, INK)
-        figure.limb([(x * 1.14, 3), (x * 1.14, 30)], 7, INK)
-    for y in (40, 55):
-        figure.panel(-60, y, 60, y + 11, colour, radius=4)
-    figure.polygon([(-62, 22), (62, 22), (56, 34), (-56, 34)], shade(colour, 0.12))
-    figure.bar(-62, 17, 62, 23, shade(colour, -0.28))
-    return figure
-
-
-@cache
-def chair(colour: Colour) -> Figure:
-    figure = Figure()
-    for x in (-32, 32):
-        figure.limb([(x, 3), (x, 16)], 7, WOOD)
-    figure.panel(-34, 20, 34, 92, shade(colour, -0.12), radius=18)
-    figure.panel(-24, 28, 24, 84, shade(colour, 0.1), radius=14)
-    figure.panel(-32, 12, 32, 42, colour, radius=8)
-    for x in (-38, 38):
-        figure.panel(x - 10, 10, x + 10, 56, shade(colour, -0.25 if x > 0 else -0.05), radius=9)
     return figure

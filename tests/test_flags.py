@@ -1,0 +1,121 @@
+"""Every dial is a flag; what is not said on the command line stays as it was."""
+
+import argparse
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+
+import pytest
+
+from captioning.errors import CaptioningError
+from captioning.flags import add_flags, defaults, from_flags
+from captioning.options import RECORDS, SCENES, SMOKE, DecodeOptions, ModelOptions, TrainOptions, dial
+
+
+@dataclass(frozen=True)
+class TeaOptions:
+    """How the tea is made."""
+
+    cups: int = dial(2, "how many; 100 % tea")
+    sugar_grams: float = dial(1.5, "in each cup")
+    kind: str = dial("green", "which leaves", choices=("green", "black"))
+    shop: str = dial("", "where it was bought")
+    milk: bool = dial(False, "with milk")
+    hot: bool = dial(True, "not iced")
+    guests: tuple[str, ...] = dial((), "who drinks it")
+
+
+def parse(*arguments: str, records=(TeaOptions,)) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, *records)
+    return parser.parse_args(arguments)
+
+
+def tea(*arguments: str, base: TeaOptions | None = None) -> TeaOptions:
+    return from_flags(parse(*arguments), base or TeaOptions())
+
+
+def test_nothing_said_changes_nothing():
+    assert tea() == TeaOptions()
+    other = TeaOptions(cups=9, milk=True, hot=False, guests=("ann",))
+    assert tea(base=other) == other
+
+
+def test_every_type():
+    said = tea("--cups", "3", "--sugar-grams", "2", "--kind", "black", "--milk", "--no-hot", "--guests", "ann", "bob")
+    assert said == TeaOptions(3, 2.0, "black", "", True, False, ("ann", "bob"))
+    assert isinstance(said.sugar_grams, float)
+
+
+def test_only_what_is_said_overrides():
+    base = TeaOptions(cups=5, milk=True, hot=True, shop="corner")
+    assert tea("--cups", "0", "--no-milk", "--shop", "", base=base) == TeaOptions(cups=0, milk=False, hot=True, shop="")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--cups", "many"], "--cups"),
+        (["--cups", "1.5"], "--cups"),
+        (["--kind", "white"], "'green', 'black'"),
+        (["--guests"], "--guests"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(arguments, named, capsys):
+    with pytest.raises(SystemExit) as exit:
+        tea(*arguments)
+    assert exit.value.code == 2
+    assert named in capsys.readouterr().err.replace("choose from green, black", "choose from 'green', 'black'")
+
+
+def test_help_names_flags_defaults_and_choices(capsys):
+    with pytest.raises(SystemExit):
+        tea("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("tea: How the tea is made.", "100 % tea (default: 2)", "--no-milk", "{green,black}", "--shop SHOP"):
+        assert part in text
+    assert "(default: )" not in text
+
+
+def test_every_dial_is_one_flag():
+    names = Counter(entry.name for record in RECORDS for entry in fields(record))
+    assert names.most_common(1)[0][1] == 1
+    assert set(vars(parse(records=RECORDS))) == set(names)
+    given = parse(records=RECORDS)
+    for record in RECORDS:
+        assert from_flags(given, record()) == record()
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_every_dial_can_be_turned_by_its_flag(record):
+    for entry in fields(record):
+        flag, default = f"--{entry.name.replace('_', '-')}", entry.default
+        if isinstance(default, bool):
+            arguments, wanted = [flag], True
+        elif isinstance(default, tuple):
+            arguments, wanted = [flag, "dog", "cat"], ("dog", "cat")
+        else:
+            wanted = entry.metadata["choices"][-1] if entry.metadata["choices"] else default
+            arguments = [flag, str(wanted)]
+        found = from_flags(parse(*arguments, records=RECORDS), record())
+        assert asdict(found) == asdict(record()) | {entry.name: wanted}
+        assert type(getattr(found, entry.name)) is type(default)
+
+
+def test_presets_replace_defaults_and_flags_replace_presets():
+    base = defaults(ModelOptions, SCENES)
+    assert (base.encoder, base.lstm_units, base.image_size) == ("tiny", SCENES["lstm_units"], ModelOptions().image_size)
+    given = parse("--lstm-units", "7", records=RECORDS)
+    assert from_flags(given, base) == defaults(ModelOptions, SCENES | {"lstm_units": 7})
+    assert defaults(TeaOptions, {}) == TeaOptions()
+
+
+def test_presets_name_dials_that_exist():
+    names = {entry.name for record in RECORDS for entry in fields(record)}
+    assert set(SCENES) | set(SMOKE) <= names
+
+
+def test_a_flag_is_checked_where_its_record_is_made():
+    with pytest.raises(CaptioningError, match=r"--epochs -1 .*1 or more"):
+        from_flags(parse("--epochs", "-1", records=RECORDS), TrainOptions())
+    given = parse("--strategy", "sample", "--num-captions", "9", records=RECORDS)
+    assert from_flags(given, DecodeOptions()).num_captions == 9
