@@ -9,14 +9,13 @@ python train.py --data my-pictures    your own captioned pictures, in any common
 import argparse
 import functools
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, DataError
 from captioning.flags import add_flags, defaults, from_flags
 from captioning.options import (
     RECORDS,
@@ -43,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CaptioningError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        print("train.py: Stopped at once; what was last saved is kept.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -55,6 +57,9 @@ def train(
     run: RunOptions,
 ) -> None:
     """Trains one captioner and writes its bundle to artifacts/<name>/."""
+    from captioning.quiet import import_keras
+
+    import_keras()
     import keras
 
     from captioning import bundle, training
@@ -62,13 +67,14 @@ def train(
     from captioning.storage import hold
 
     keras.utils.set_random_seed(how.seed)
-    name = run.name or f"{Path(data.data).stem or data.dataset}-{eye.encoder}".removesuffix("-tiny")
+    subject = Path(data.data).resolve().stem if data.data else data.dataset
+    name = run.name or f"{subject}-{eye.encoder}".removesuffix("-tiny")
     folder, workshop = Path(run.artifacts, name), Path(run.artifacts, f"{name}.training")
     recipe = {"data": asdict(data), "words": asdict(words), "model": asdict(eye), "training": asdict(how)}
     with hold(workshop):
         training.refuse_to_destroy(folder, workshop, run)
         dataset, source = read_data(data, how, run)
-        splits = {"dev": dataset.splits["train"]} | dataset.splits
+        splits = {"dev": dataset.splits["train"]} | {split: held for split, held in dataset.splits.items() if held}
         tokenizer, vectors = learn_words(splits["train"], words, eye, how, run)
         encoder, grids, pixels, precision = look(splits, eye, how, run)
 
@@ -81,15 +87,24 @@ def train(
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
         phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode)
         print(f"{model.count_params():,} weights, {precision}, {len(phases[0].train):,} images an epoch")
-        fitting = training.Run(model, how, workshop, recipe | {"vocabulary": len(tokenizer)}, words.glove_frozen_epochs)
+        if not run.resume:
+            training.forget(workshop)
+        settings = {name: value for part in recipe.values() for name, value in part.items() if name != "tensorboard"}
+        settings["vocabulary"] = len(tokenizer)
+        reports = [training.tensorboard_report(Path(run.artifacts, "logs", name))] if how.tensorboard else []
+        fitting = training.Run(model, how, workshop, settings, words.glove_frozen_epochs, reports=reports)
         progress = fitting.train(phases)
 
         parts = bundle.in_float32(parts)  # scored as it will be loaded
-        captioner, about = parts.captioner(), recipe | {"precision": precision, "best epoch": progress.best_epoch + 1}
+        captioner, told = parts.captioner(), {"data": dataset.name, "precision": precision}
+        weights = Path(eye.encoder_weights).name  # no path of this machine goes into a bundle
+        about = (
+            recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}, "best epoch": progress.best_epoch + 1}
+        )
         files, cards = judge(captioner, pixels or grids, splits, source, about)
         files |= tell(name, progress, splits, cards, captioner)
         bundle.save(folder, parts, files=files, about=about)
-        shutil.rmtree(workshop)
+        training.forget(workshop)
     print(f'\ncaptioning.load("{folder}") opens it; its card is {folder}/README.md')
 
 
@@ -101,7 +116,11 @@ def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[An
     dataset, source = open_dataset(data, Path(run.downloads), seed=how.seed, smoke=run.smoke)
     findings = inspect(dataset, cache=Path(run.cache))
     print(findings.text())
-    return clean(dataset, findings), source
+    dataset = clean(dataset, findings)
+    if not dataset.splits.get("train"):
+        others = ", ".join(split for split in dataset.splits if split != "train")
+        raise DataError(f"{source} has no image to train on, only {others}; put some in a train split.")
+    return dataset, source
 
 
 def learn_words(
@@ -109,10 +128,12 @@ def learn_words(
 ) -> tuple[Any, Any]:
     """The tokenizer of the training captions and the first vectors of its words."""
     from captioning.glove import word_vectors
-    from captioning.tokenizer import Tokenizer
+    from captioning.tokenizer import SPECIAL_WORDS, Tokenizer
 
     captions = [caption for captions in split.values() for caption in captions]
     tokenizer = Tokenizer.fit(captions, min_count=words.min_count)
+    if len(tokenizer) == len(SPECIAL_WORDS):
+        raise DataError(f"No word is seen {words.min_count} times in the training captions; lower --min-count.")
     ids = [tokenizer.encode(caption) for caption in captions]
     glove_folder = Path(run.glove_folder)
     vectors, told = word_vectors(

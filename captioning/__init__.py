@@ -15,6 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings are
 
 def load(path: str | Path, *, encoder_weights: str = "imagenet") -> "Captioner":
     """The captioner of a bundle folder; `encoder_weights` is a file where Keras should not fetch a frozen encoder's."""
+    from captioning.quiet import import_keras
+
+    import_keras()
     from captioning.bundle import load as load_bundle
 
     return load_bundle(path, encoder_weights=encoder_weights)

@@ -31,7 +31,7 @@ class Word:
 
 @dataclass(frozen=True, eq=False)
 class Caption:
-    """A caption, word by word; `score` is its length-normalised log-probability, `alternatives` the next best captions."""
+    """A caption, word by word; `score` is its length-normalised log-probability, `alternatives` the next best ones."""
 
     text: str
     words: tuple[Word, ...]
@@ -55,7 +55,7 @@ class Captioner:
     def caption(self, images: Any, options: DecodeOptions | None = None) -> Any:
         """The Caption of one image (path, PIL image or array), or a list of Captions for a list of images."""
         if isinstance(images, (list, tuple)):
-            return self.caption_features(self.features(images), options)
+            return self.caption_features(self.features(images), options) if images else []
         return self.caption_features(self.features([images]), options)[0]
 
     def features(self, images: Sequence[Any]) -> np.ndarray:

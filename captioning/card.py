@@ -9,7 +9,8 @@ LIMITS = """\
 - It names what its training captions named: other things get the nearest word it knows, with confidence.
 - It has seen {words:,} words in {images:,} images of one kind; expect less of other photographs.
 - Counts, left and right, writing in the picture and who somebody is are beyond it.
-- Captions repeat the habits of those who wrote the training captions, about men and women above all: read before you publish."""
+- Captions repeat the habits of those who wrote the training captions, about men and women above all: \
+read before you publish."""
 
 
 def model_card(name: str, cards: dict[str, Any], captions: Iterable[Any], *, words: int, images: int) -> str:

@@ -22,6 +22,8 @@ class Progress:
 
     epoch: int = 0
     step: int = 0  # steps done of this epoch
+    phase: int = 0
+    first: int = 0  # the epoch with which this phase began
     history: list[dict[str, float]] = field(default_factory=list)
     samples: list[list[str]] = field(default_factory=list)  # captions of the watched images, epoch by epoch
     best_score: float = -1.0
@@ -35,7 +37,7 @@ def save_checkpoint(path: Path, recipe: dict[str, Any], progress: Progress, vari
     plain = {name: value for name, value in vars(progress).items() if name != "best_weights"}
     counts = {"variables": len(variables), "best": len(progress.best_weights)}
     record = json.dumps({"format": 1, "recipe": recipe, "progress": plain, "counts": counts})
-    arrays = {f"variable_{number}": np.asarray(value) for number, value in enumerate(variables)}
+    arrays: dict[str, Any] = {f"variable_{number}": np.asarray(value) for number, value in enumerate(variables)}
     arrays |= {f"best_{number}": value for number, value in enumerate(progress.best_weights)}
     with replacing(path) as file:
         np.savez(file, record=np.frombuffer(record.encode(), "uint8"), **arrays)

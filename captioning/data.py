@@ -97,6 +97,11 @@ def read_dataset(
     return Dataset(name, _by_split(captions, chosen), tuple(problems), layout)
 
 
+def find_images(folder: Path) -> list[Path]:
+    """Return the files below `folder` that are called like pictures, hidden ones apart."""
+    return [file for file in _walk(folder) if IMAGE_SUFFIX.search(file.name)]
+
+
 def _walk(root: Path) -> Iterator[Path]:
     """Yield the files below `root` in a fixed order, through links but into no folder twice, and into no hidden one."""
     seen = set()

@@ -1,4 +1,4 @@
-"""What a person can do wrong, or the world can do to them; each error says what happened, what was expected, how to fix it.
+"""What a person can do wrong, or the world do to them; an error says what happened, what was expected, how to fix it.
 
 CaptioningError            exit status 2
 ├── DataError              captions or images that cannot be used
@@ -38,7 +38,7 @@ class BundleError(CaptioningError):
     """A bundle whose parts are missing, altered, or do not belong together."""
 
 
-class MissingExtra(CaptioningError):
+class MissingExtra(CaptioningError):  # noqa: N818
     """An optional library that is not installed; the message names its pip install."""
 
 
@@ -54,7 +54,7 @@ class StorageError(CaptioningError):
     exit_status = 4
 
 
-class Stopped(CaptioningError):
+class Stopped(CaptioningError):  # noqa: N818
     """A person stopped the training; everything needed to go on is saved."""
 
     exit_status = 130

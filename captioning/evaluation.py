@@ -48,17 +48,20 @@ def predictions_text(predictions: Sequence[Prediction]) -> str:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The predictions of a file that `write_predictions` wrote, or any with the same three fields."""
-    predictions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            predictions.append(Prediction(record["image"], record["caption"], tuple(record["references"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}:{number} is not a prediction ({error}): image, caption, references expected."
-            ) from None
-    return predictions
+    """The predictions of a file that holds what `predictions_text` gives, or any with the same three fields."""
+    with open(path, encoding="utf-8") as lines:
+        return [_prediction(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def _prediction(line: str, place: str) -> Prediction:
+    try:
+        record = json.loads(line)
+        image, caption, references = record["image"], record["caption"], record["references"]
+        if not isinstance(references, list) or not all(isinstance(text, str) for text in (image, caption, *references)):
+            raise TypeError("two texts and a list of texts are needed")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{place} is not a prediction ({error}): image, caption, references expected.") from None
+    return Prediction(image, caption, tuple(references))
 
 
 def caption_split(captioner: Any, features: Any, images: Iterable[Path], options: Any = None) -> list[Any]:

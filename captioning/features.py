@@ -100,25 +100,26 @@ def _fetched(build: Callable, constructor: str, options: dict[str, Any]) -> "ker
         return build(weights="imagenet", **options)
     except Exception as error:  # Keras raises a bare Exception where a download fails
         raise DataError(
-            f"The ImageNet weights of {constructor} could not be fetched ({str(error).splitlines()[0]}); go online once, or "
-            f"give a file with --encoder-weights FILE; --dataset scenes needs none."
+            f"The ImageNet weights of {constructor} could not be fetched ({str(error).splitlines()[0]}); go online "
+            f"once, or give a file with --encoder-weights FILE; --dataset scenes needs none."
         ) from error
 
 
 def _tiny(images: Any) -> Any:
-    """A small convolutional network, 128 x 128 -> 8 x 8 regions; each sees little more than its own part of the image."""
+    """A small convolutional network, 128 x 128 -> 8 x 8 regions; each sees little beyond its own part of the image."""
     from keras import layers
 
-    def convolve(grid: Any, depth: int, strides: int, name: str) -> Any:
-        grid = layers.Conv2D(depth, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(grid)
+    def convolve(grid: Any, depth: int, side: int, strides: int, name: str) -> Any:
+        grid = layers.Conv2D(depth, side, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(grid)
         return layers.Activation("relu", name=name)(layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(grid))
 
-    grid = images
-    for stage, depth in enumerate((24, 48, 96, 160)):
-        grid = convolve(grid, depth, 2, f"stage{stage}")
-    for block in range(2):
-        grid = layers.Add(name=f"block{block}_sum")([grid, convolve(grid, 160, 1, f"block{block}")])
-    return grid
+    def refine(grid: Any, name: str) -> Any:
+        return layers.Add(name=f"{name}_sum")([grid, convolve(grid, grid.shape[-1], 3, 1, name)])
+
+    # kernels of even side, so that a region sees what lies in its middle and attention is not drawn half a region off
+    grid = convolve(convolve(images, 24, 4, 2, "stage0"), 48, 4, 2, "stage1")
+    grid = refine(convolve(grid, 96, 4, 2, "stage2"), "stage2_again")
+    return refine(convolve(grid, 160, 4, 2, "stage3"), "stage3_again")
 
 
 def open_last_stage(encoder: "keras.Model") -> int:
@@ -203,7 +204,7 @@ class Features:
 def read_features(
     images: dict[Path, str], folder: Path, *, image_size: int, encoder: "keras.Model | None" = None
 ) -> Features:
-    """The grids of images {file: content hash}, computed where the folder's cache lacks them; pixels if there is no encoder."""
+    """The grids of images {file: content hash}, computed where the cache lacks them; without encoder, pixels."""
     shape = encoder.output_shape[1:] if encoder else (image_size, image_size, 3)
     cache = Rows(folder, shape, "float16" if encoder else "uint8")
     missing = {digest: image for image, digest in images.items() if digest not in cache.index}

@@ -89,7 +89,7 @@ class CaptionModel(keras.Model):
         self.words_live.assign(float(live))
 
     def start(self, features: Any, num_rows: int = 1) -> State:
-        """The state before the first word: (B, L, D) features -> keys and values (B, 1, L, .), hidden and cell (B, R, .)."""
+        """The state before the first word: (B, L, D) -> keys and values (B, 1, L, .), hidden and cell (B, R, .)."""
         return self._start(features, num_rows, training=False)
 
     def _start(self, features: Any, num_rows: int, *, training: bool) -> State:
@@ -137,7 +137,7 @@ class CaptionModel(keras.Model):
         return ops.cast(self.head(self.drop_outputs(outputs, training=training)), "float32")
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        """Logits (B, R, T, V) for the next word, given "features" (B, L, D) or images and the words so far, "tokens" (B, R, T)."""
+        """Logits (B, R, T, V) of the next words, given "features" (B, L, D) or images and "tokens" (B, R, T)."""
         tokens = inputs["tokens"]
         state = self._start(inputs["features"], tokens.shape[1], training=training)
         words = self._embed(tokens)

@@ -213,7 +213,7 @@ def pointing_hits(words: Sequence[str], attention: np.ndarray, objects: Iterable
 
 
 def judge(captions: Sequence[Any], images: Iterable[Path], folder: Path) -> dict[str, float]:
-    """How many captions name a right object with its colour, and how often attention at an object's noun is inside it."""
+    """How many captions name a right object and its colour, and how often attention at its noun is inside it."""
     objects = read_objects(folder)
     pairs = [(caption, objects[image]) for caption, image in zip(captions, images, strict=True)]
     right = [names_right_object(caption.text, things) for caption, things in pairs]

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,20 +70,34 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keeps a folder to this process until the block ends or the process dies; a second one is refused."""
-    with explain_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a+")  # noqa: SIM115
-    with file:
-        if not _lock(file.fileno()):
-            file.seek(0)
-            raise StorageError(
-                f"Another training ({file.read().strip()}) writes to {folder}; wait for it, or use --name."
-            )
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    """Keeps a folder to this process until the block ends or the process dies; a second one is refused.
+
+    A folder in which nothing was left is gone afterwards.
+    """
+    with contextlib.ExitStack() as stack:
+        with explain_disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(folder / ".lock", "ab+", buffering=0))
+            _take(file, folder)
+        stack.callback(_tidy, folder)
         yield
+
+
+def _take(file: RawIOBase, folder: Path) -> None:
+    is_ours = _lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(folder / ".lock"))
+    if not is_ours:
+        file.seek(0)
+        holder = (file.read() or b"").decode()
+        raise StorageError(f"Another training ({holder}) writes to {folder}; wait for it, or use --name.")
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def _tidy(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+            folder.rmdir()
 
 
 def _lock(handle: int) -> bool:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from captioning.batches import Batches, Examples, epoch_order
 from captioning.checkpoint import Progress, load_checkpoint, save_checkpoint
-from captioning.errors import Stopped, StorageError, TrainingError
+from captioning.errors import MissingExtra, Stopped, StorageError, TrainingError
 from captioning.model import CaptionModel
 from captioning.options import RunOptions, TrainOptions
 from captioning.storage import write_whole
@@ -82,10 +82,7 @@ class Watch(keras.callbacks.Callback):
         self.progress.step += 1
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"The loss became {loss} at step {self.progress.step} of epoch {self.progress.epoch + 1}; training stopped, "
-                "the last checkpoint is kept. Lower --learning-rate or --clip-norm, or use --precision float32."
-            )
+            raise diverged(f"The loss became {loss}", self.progress)
         self.bar.update()
         self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         if self.stop.signal:
@@ -119,6 +116,14 @@ class StopRequest:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
 
 
+def diverged(what: str, progress: Progress) -> TrainingError:
+    """The error of a training whose numbers ran away."""
+    return TrainingError(
+        f"{what} at step {progress.step} of epoch {progress.epoch + 1}; training stopped, the last checkpoint is kept. "
+        "Lower --learning-rate or --clip-norm, or use --precision float32."
+    )
+
+
 def compile_model(model: CaptionModel, options: TrainOptions, phase: Phase) -> None:
     """AdamW with a warm-up and a cosine, clipped; compiled by XLA only where that is the backend's way."""
     steps = phase.epochs * math.ceil(len(phase.train) / options.batch_size)
@@ -147,17 +152,16 @@ class Run:
     recipe: dict[str, Any]
     words_frozen_epochs: int = 0
     callbacks: Sequence[keras.callbacks.Callback] = ()
+    reports: Sequence[Callable[[dict[str, float]], None]] = ()  # told of every epoch, besides the terminal
 
     def train(self, phases: Sequence[Phase]) -> Progress:
         """Runs the phases from where the checkpoint stands; ends with the best epoch's weights in the model."""
         progress = self._resume()
         stop = StopRequest()
         with stop.listening():
-            first = 0
-            for phase in phases:
-                if first <= progress.epoch < first + phase.epochs:
-                    self._run_phase(phase, progress, first, stop)
-                first += phase.epochs
+            for phase in phases[progress.phase :]:
+                self._run_phase(phase, progress, stop)
+                progress.phase, progress.first = progress.phase + 1, progress.epoch
         self.model.set_weights(progress.best_weights)
         return progress
 
@@ -176,21 +180,21 @@ class Run:
         self._optimizer_values = values[len(own) :]
         return progress
 
-    def _run_phase(self, phase: Phase, progress: Progress, first: int, stop: StopRequest) -> None:
+    def _run_phase(self, phase: Phase, progress: Progress, stop: StopRequest) -> None:
         phase.prepare()
-        begins = progress.epoch == first and progress.step == 0
+        begins = progress.epoch == progress.first and progress.step == 0
         if begins and progress.best_weights:
             self.model.set_weights(progress.best_weights)
         compile_model(self.model, self.options, phase)
         if not begins:
             for variable, value in zip(self.model.optimizer.variables, self._optimizer_values, strict=True):
                 variable.assign(value)
-        for _ in range(progress.epoch, first + phase.epochs):
-            if self._is_patient(progress):
-                self._run_epoch(phase, progress, stop)
+        while progress.epoch < progress.first + phase.epochs and self._is_patient(progress):
+            self._run_epoch(phase, progress, stop)
 
     def _is_patient(self, progress: Progress) -> bool:
-        return not self.options.patience or progress.epoch - progress.best_epoch <= self.options.patience
+        waited = progress.epoch - max(progress.best_epoch + 1, progress.first)
+        return not self.options.patience or waited < self.options.patience
 
     def _run_epoch(self, phase: Phase, progress: Progress, stop: StopRequest) -> None:
         started = time.monotonic()
@@ -205,6 +209,8 @@ class Run:
             shuffle=False,
             callbacks=[watch, *self.callbacks],
         ).history
+        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
+            raise diverged("The weights became infinite or no numbers", progress)
         if stop.signal and progress.step < batches.first + len(batches):
             progress.running_means = [float(np.asarray(variable)) for variable in self.model.metrics_variables]
             self._save(progress)
@@ -226,6 +232,8 @@ class Run:
         progress.epoch, progress.step, progress.running_means = progress.epoch + 1, 0, []
         self._save(progress)
         tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        for report in self.reports:
+            report(row)
 
     def _batches(self, examples: Examples, order: np.random.Generator | None, first: int) -> Batches:
         options = self.options
@@ -241,11 +249,13 @@ class Run:
         variables = [*self.model.variables, *self.model.optimizer.variables]
         values = [keras.ops.convert_to_numpy(variable) for variable in variables]
         save_checkpoint(self._checkpoint, self.recipe, progress, values)
-        write_whole(self.folder / "history.csv", history_csv(progress.history))
+        if progress.history:
+            write_whole(self.folder / "history.csv", history_csv(progress.history))
 
     def _leave(self, progress: Progress) -> None:
         raise Stopped(
-            f"Stopped and saved after {progress.epoch} epochs and {progress.step} steps; the same command with --resume goes on."
+            f"Stopped and saved after {progress.epoch} epochs and {progress.step} steps; "
+            "the same command with --resume goes on."
         )
 
 
@@ -256,6 +266,22 @@ def history_csv(history: Sequence[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
+
+
+def tensorboard_report(folder: Path) -> Callable[[dict[str, float]], None]:
+    """A report that writes each epoch's figures as TensorBoard logs."""
+    try:
+        from tensorboard.summary import Writer
+    except ImportError:
+        raise MissingExtra("--tensorboard needs TensorBoard: pip install 'captioning[tensorboard]'.") from None
+    writer = Writer(str(folder))
+
+    def report(row: dict[str, float]) -> None:
+        for name, value in row.items():
+            writer.add_scalar(name, value, step=int(row["epoch"]))
+        writer.flush()
+
+    return report
 
 
 def set_precision(choice: str) -> str:
@@ -276,13 +302,20 @@ def _suited() -> str:
 def refuse_to_destroy(folder: Path, workshop: Path, options: RunOptions) -> None:
     """Refuses a training that would replace a finished bundle or an unfinished training without being told to."""
     unfinished = (workshop / "checkpoint.npz").exists()
-    if options.overwrite:
-        (workshop / "checkpoint.npz").unlink(missing_ok=True)
-    elif unfinished and not options.resume:
+    if options.resume and not unfinished:
+        raise StorageError(f"{workshop} holds no training to resume; leave --resume out to begin one.")
+    if options.resume or options.overwrite:
+        return
+    if unfinished:
         raise StorageError(
             f"{workshop} holds an unfinished training: --resume goes on with it, --overwrite begins again."
         )
-    elif not unfinished and options.resume:
-        raise StorageError(f"{workshop} holds no training to resume; leave --resume out to begin one.")
-    elif (folder / "config.json").exists() and not unfinished:
+    if (folder / "config.json").exists():
         raise StorageError(f"{folder} holds a finished bundle: choose another --name, or replace it with --overwrite.")
+
+
+def forget(workshop: Path) -> None:
+    """Removes what a training kept for going on, once it is over or is to begin again."""
+    for path in workshop.iterdir():
+        if path.name != ".lock":
+            path.unlink()

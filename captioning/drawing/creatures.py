@@ -1,6 +1,5 @@
 """Draws people and animals, each in several poses; knows nothing of places, captions or files."""
 
-import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 
@@ -185,36 +184,6 @@ def dog(colour: Colour, pose: str) -> Figure:
     figure.ellipse((x + 19, y - 14), (3, 5), (236, 112, 122))
     if pose == "jumping":
         figure.move(0, 24, tilt=16)
-    return figure
-
-
-@cache
-def cat(colour: Colour, pose: str) -> Figure:
-    figure, dark = Figure(), shade(colour, -0.28)
-    if pose == "sitting":
-        figure.limb([(-20, 6), (-40, 6), (-46, 18), (-38, 28)], 7, dark)
-        figure.blob([(-24, 0), (-28, 18), (-14, 44), (8, 54), (22, 38), (24, 14), (18, 0)], colour)
-        figure.limb([(8, 30), (8, 4)], 8, shade(colour, -0.1))
-        figure.limb([(18, 30), (19, 4)], 8, shade(colour, -0.1))
-        x, y = 8.0, 62.0
-    else:
-        figure.limb([(-36, 36), (-50, 44), (-52, 62), (-44, 72)], 7, dark)
-        draw_legs(figure, (-32, -24, 14, 22), 26, 8, colour, pose)
-        figure.blob([(-40, 32), (-28, 44), (0, 40), (22, 44), (30, 34), (20, 22), (0, 22), (-30, 20)], colour)
-        x, y = 32.0, 54.0
-    for side in (-1, 1):
-        figure.polygon([(x + side * 17, y + 6), (x + side * 16, y + 28), (x + side * 3, y + 15)], colour)
-        figure.polygon([(x + side * 14, y + 10), (x + side * 14, y + 22), (x + side * 7, y + 14)], (240, 170, 170))
-    figure.ellipse((x, y), (20, 17), colour)
-    figure.ellipse((x, y - 7), (10, 7), shade(colour, 0.35))
-    for side in (-1, 1):
-        figure.ellipse((x + side * 8, y + 3), (4, 4.6), (196, 226, 120))
-        figure.ellipse((x + side * 8, y + 3), (1.7, 4.2), INK)
-        figure.limb([(x + side * 9, y - 6), (x + side * 26, y - 3)], 1.3, shade(colour, -0.4))
-        figure.limb([(x + side * 9, y - 9), (x + side * 25, y - 12)], 1.3, shade(colour, -0.4))
-    figure.polygon([(x - 3, y - 3), (x + 3, y - 3), (x, y - 7)], (232, 110, 120))
-    if pose == "jumping":
-        figure.move(0, 22, tilt=16)
     return figure
 
 

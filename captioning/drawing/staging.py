@@ -27,7 +27,7 @@ COLOURS: dict[str, Colour] = {
 }
 # Height of the upright figure of middle size.
 HEIGHTS = {
-    **{"man": 0.62, "woman": 0.62, "boy": 0.47, "girl": 0.47, "dog": 0.38, "cat": 0.38, "horse": 0.5, "bird": 0.36},
+    **{"man": 0.62, "woman": 0.62, "boy": 0.47, "girl": 0.47, "dog": 0.38, "horse": 0.5, "bird": 0.36},
     **{"ball": 0.3, "balloon": 0.4, "kite": 0.42, "umbrella": 0.48, "car": 0.31, "boat": 0.48, "bicycle": 0.35},
     **{"house": 0.48, "tree": 0.6, "flower": 0.42},
 }
@@ -36,7 +36,6 @@ STRETCH = {"": 1.0, "small": 0.78, "big": 1.3}
 DEPTHS = {"boat": 0.06, "ball": 0.25, "dog": 0.36, "standing": 0.34, "waving": 0.3, "swimming": 0.32}
 ANIMALS = {
     "dog": creatures.dog,
-    "cat": creatures.cat,
     "horse": creatures.horse,
     "bird": creatures.bird,
 }

@@ -32,7 +32,6 @@ KINDS = {
     "boy": Kind(PLACES, BRIGHT, MOVES, "child", "boys", "shirt"),
     "girl": Kind(PLACES, BRIGHT, MOVES, "child", "girls", "dress"),
     "dog": Kind(PLACES, (*FUR, "yellow"), PLAY, "animal", "dogs"),
-    "cat": Kind(("grass", "street", "room", "snow"), (*FUR, "orange"), PLAY, "animal", "cats"),
     "horse": Kind(FIELDS, FUR, GAITS, "animal", "horses"),
     "bird": Kind((*DRY, "water"), BRIGHT, ("standing", "flying"), plural="birds"),
     "ball": Kind(PLACES, actions=("lying",), plural="balls"),
@@ -49,13 +48,13 @@ KINDS = {
     ),
 }
 PEOPLE = tuple(noun for noun, kind in KINDS.items() if kind.garment)
-ANIMALS = ("dog", "cat", "horse", "bird")
+ANIMALS = ("dog", "horse", "bird")
 THINGS = tuple(noun for noun in KINDS if noun not in PEOPLE + ANIMALS)
 FLOATING = {"boat": "floating", "ball": "floating", "dog": "swimming", "bird": "flying"}
 AIRBORNE = ("balloon", "kite")
 HELD = ("balloon", "kite", "umbrella")
 SHELTERS = ("tree", "umbrella")
-NARROW = (*PEOPLE, "cat", "ball", "flower")
+NARROW = (*PEOPLE, "ball", "flower")
 PLACE_WEIGHTS = {
     "grass": 2,
     "beach": 2,
