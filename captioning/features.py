@@ -113,13 +113,13 @@ def _tiny(images: Any) -> Any:
         grid = layers.Conv2D(depth, side, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(grid)
         return layers.Activation("relu", name=name)(layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(grid))
 
-    def refine(grid: Any, name: str) -> Any:
-        return layers.Add(name=f"{name}_sum")([grid, convolve(grid, grid.shape[-1], 3, 1, name)])
+    def refine(grid: Any, side: int, name: str) -> Any:
+        return layers.Add(name=f"{name}_sum")([grid, convolve(grid, grid.shape[-1], side, 1, name)])
 
     # kernels of even side, so that a region sees what lies in its middle and attention is not drawn half a region off
     grid = convolve(convolve(images, 24, 4, 2, "stage0"), 48, 4, 2, "stage1")
-    grid = refine(convolve(grid, 96, 4, 2, "stage2"), "stage2_again")
-    return refine(convolve(grid, 160, 4, 2, "stage3"), "stage3_again")
+    grid = refine(convolve(grid, 96, 4, 2, "stage2"), 3, "stage2_again")
+    return refine(convolve(grid, 160, 4, 2, "stage3"), 1, "stage3_again")
 
 
 def open_last_stage(encoder: "keras.Model") -> int:

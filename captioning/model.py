@@ -94,6 +94,7 @@ class CaptionModel(keras.Model):
 
     def _start(self, features: Any, num_rows: int, *, training: bool) -> State:
         if len(features.shape) == 4:
+            assert self.encoder is not None, "images need a model with an encoder"
             features = self.encoder(features, training=training)
         values = self.feature_projection(features)
         values = self.feature_norm(values + ops.cast(self.positions, values.dtype))

@@ -190,6 +190,7 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "label_smoothing": 0.02,
     "learning_rate": 3e-3,
     "batch_size": 16,
+    "length_penalty": 1.0,
 }
 
 SMOKE: dict[str, Any] = {

@@ -216,7 +216,7 @@ HOLDING = (
 
 
 def tell(story: Story, random: Random) -> tuple[str, ...]:
-    """Five differently worded captions; four name the main colour."""
+    """Five differently worded captions; all name the main colour."""
     templates: tuple[str, ...] = TOGETHER if story.other else ALONE
     if story.relation == "holding":
         templates = HOLDING
@@ -224,18 +224,14 @@ def tell(story: Story, random: Random) -> tuple[str, ...]:
         templates = tuple(template for template in templates if "{does}" not in template)
     if story.other and story.other.noun in SHELTERS:
         templates = tuple(template for template in templates if "{inverse}" not in template)
-    plain = random.randrange(5)
-    return tuple(
-        say(story, template, random, plain=number == plain)
-        for number, template in enumerate(random.sample(templates, 5))
-    )
+    return tuple(say(story, template, random) for template in random.sample(templates, 5))
 
 
-def say(story: Story, template: str, random: Random, *, plain: bool) -> str:
+def say(story: Story, template: str, random: Random) -> str:
     main, other = story.main, story.other
     soaring = main.action == "flying" and "{other}" not in template and story.place in OVER
     words = {
-        "main": name(main, random, coloured=not plain),
+        "main": name(main, random, coloured=True),
         "is_are": "is" if main.count == 1 else "are",
         "doing": main.action,
         "does": FINITE.get(main.action, ""),
@@ -243,7 +239,7 @@ def say(story: Story, template: str, random: Random, *, plain: bool) -> str:
     }
     if other:
         words |= {
-            "other": name(other, random, coloured=plain or random.random() < 0.8),
+            "other": name(other, random, coloured=random.random() < 0.85),
             "is_other": "is" if other.count == 1 else "are",
             "relation": random.choice(BETWEEN[story.relation]),
             "inverse": random.choice(BETWEEN[INVERSE.get(story.relation, "beside")]),

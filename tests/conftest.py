@@ -1,0 +1,58 @@
+"""What several rooms' tests share: thirty words, an untrained captioner of width 8 of 2 x 2 regions, a bundle."""
+
+import numpy as np
+import pytest
+
+from captioning.options import DecodeOptions, ModelOptions
+from captioning.tokenizer import Tokenizer
+
+WORDS = "a the two red blue big dog cat ball man sits runs jumps eats on in with under of and tree car box bed it is"
+WIDTHS = {name: 8 for name in ("feature_units", "attention_units", "lstm_units", "embedding_units")}
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return Tokenizer.fit([WORDS], min_count=1)
+
+
+@pytest.fixture(scope="session")
+def parts(tokenizer):
+    """An untrained captioner's parts, its weights enlarged so that it says different things of different images."""
+    import keras
+
+    from captioning import bundle
+    from captioning.features import build_encoder
+    from captioning.model import CaptionModel, config_for
+
+    keras.utils.set_random_seed(1)
+    eye = ModelOptions(encoder="tiny", image_size=32, **WIDTHS)
+    encoder = build_encoder("tiny", image_size=32)
+    model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder)
+    model.build()
+    for layer in model.layers:
+        if layer is not encoder:
+            layer.set_weights([3 * weight for weight in layer.get_weights()])
+    return bundle.Parts(model, tokenizer, None, eye, DecodeOptions(max_length=6))
+
+
+@pytest.fixture(scope="session")
+def captioner(parts):
+    return parts.captioner()
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Seven pictures of 48 x 40 pixels, each of another colour and pattern."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (7, 6, 5, 3), dtype="uint8")
+    return list(np.kron(coarse, np.ones((1, 8, 8, 1), "uint8")))
+
+
+@pytest.fixture(scope="session")
+def saved(parts, tmp_path_factory):
+    """The folder of the captioner's bundle, to be read only."""
+    from captioning import bundle
+
+    folder = tmp_path_factory.mktemp("artifacts") / "small"
+    bundle.save(folder, parts, files={"scores.json": "{}"}, about={"seed": 1})
+    return folder

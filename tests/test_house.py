@@ -1,0 +1,292 @@
+"""What is written about the house is true of it: the arrows between rooms, the README's map, commands and flags."""
+
+import argparse
+import ast
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import captioning
+from captioning import cli
+from captioning.flags import add_flags
+from captioning.options import RECORDS
+
+ROOT = Path(__file__).parent.parent
+ROOMS = sorted((ROOT / "captioning").rglob("*.py"))
+SCRIPTS = [*ROOMS, ROOT / "train.py"]
+PROSE = [*sorted(ROOT.glob("*.md")), ROOT / "artifacts" / "README.md", ROOT / "glove" / "README.md"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# A room and the rooms it imports, at its head or inside a function; `__init__` is the front door.
+ARROWS = {
+    "__init__": "bundle captioner quiet",
+    "__main__": "cli",
+    "batches": "",
+    "bundle": "captioner errors features model options storage tokenizer",
+    "captioner": "decoding errors images options tokenizer",
+    "card": "evaluation",
+    "catalogue": "errors images",
+    "check": "catalogue data errors layouts tokenizer",
+    "checkpoint": "errors storage",
+    "cli": "__init__ check data errors evaluation flags glove options",
+    "data": "errors layouts",
+    "decoding": "options tokenizer",
+    "download": "errors",
+    "drawing": "",
+    "errors": "",
+    "evaluation": "data errors metrics options storage tokenizer",
+    "features": "errors images storage",
+    "flags": "",
+    "glove": "errors",
+    "images": "errors",
+    "layouts": "",
+    "metrics": "",
+    "model": "options",
+    "options": "errors",
+    "overlay": "",
+    "quiet": "",
+    "scenes": "drawing errors",
+    "sources": "data download options scenes",
+    "storage": "errors",
+    "tokenizer": "errors",
+    "training": "batches checkpoint errors model options storage",
+}
+HEAVY = {"keras", "tensorflow", "torch", "jax"}
+KERAS_ROOMS = {"batches", "bundle", "decoding", "model", "training"}
+UNSAFE_MODULES = {"dill", "joblib", "marshal", "pickle", "shelve", "yaml"}
+UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler"}
+UNSAFE_KEYWORDS = {"allow_pickle": True, "safe_mode": False}
+PACKAGE_OF = {"PIL": "pillow"}  # where a module is not called like its package
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    """The room of a file; all files of captioning/drawing/ are one."""
+    return path.relative_to(ROOT / "captioning").parts[0].removesuffix(".py")
+
+
+def imports_of(nodes) -> set[str]:
+    """The dotted names that import statements name; of `from a import b` it is a.b."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def head_of(module: ast.Module) -> list[ast.stmt]:
+    """The statements that run when a module is imported, those under `if TYPE_CHECKING` and in functions apart."""
+    statements = []
+    for node in module.body:
+        if isinstance(node, ast.Try | ast.With) or (isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node)):
+            statements += [inner for inner in ast.walk(node) if isinstance(inner, ast.stmt)]
+        elif not isinstance(node, ast.If):
+            statements.append(node)
+    return statements
+
+
+def arrows() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for path in ROOMS:
+        names = [name.split(".") for name in imports_of(ast.walk(tree_of(path)))]
+        ours = {name[1] if len(name) > 1 else "__init__" for name in names if name[0] == "captioning"}
+        found.setdefault(name_of(path), set()).update(ours - {name_of(path)})
+    return found
+
+
+def test_the_arrows_are_those_written_down():
+    assert arrows() == {room: set(others.split()) for room, others in ARROWS.items()}
+
+
+def test_no_arrow_leads_back():
+    list(TopologicalSorter(arrows()).static_order())
+
+
+def test_nothing_imports_the_recipe_or_a_backend():
+    for path in ROOMS:
+        roots = {name.partition(".")[0] for name in imports_of(ast.walk(tree_of(path)))}
+        assert not roots & {"train", "tests", *HEAVY - {"keras"}}, path
+
+
+def test_keras_is_imported_at_the_head_of_five_rooms_alone():
+    heads = {name_of(path): imports_of(head_of(tree_of(path))) for path in ROOMS}
+    assert {
+        room for room, names in heads.items() if "keras" in {name.partition(".")[0] for name in names}
+    } == KERAS_ROOMS
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """The modules that a fresh Python holds after importing these."""
+    script = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_front_door_is_light():
+    assert not loaded_by("captioning") & {*HEAVY, "numpy", "PIL"}
+
+
+def test_rooms_that_need_no_keras_do_not_wait_for_it():
+    def needs_keras(room: str) -> bool:
+        return room in KERAS_ROOMS or any(map(needs_keras, ARROWS[room].split()))
+
+    light = {f"captioning.{room}" for room in ARROWS if not room.startswith("__") and room != "cli"}
+    light = {name for name in light if not needs_keras(name.partition(".")[2])} | {"captioning.cli"}
+    assert len(light) > 15
+    loaded = loaded_by(*light)
+    assert light <= loaded
+    assert not loaded & {*HEAVY, "nltk", "pandas", "matplotlib"}
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, *sorted((ROOT / "tests").glob("*.py"))], ids=lambda path: path.name)
+def test_every_module_says_what_it_is_for(path):
+    told = ast.get_docstring(tree_of(path))
+    assert told, path
+    assert len(told.splitlines()) <= (12 if path.name == "errors.py" else 8)  # errors.py draws its tree
+
+
+def test_rooms_and_functions_are_short():
+    for path in SCRIPTS:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_no_file_can_run_code():
+    for path in SCRIPTS:
+        nodes = list(ast.walk(tree_of(path)))
+        unsafe = {name for name in imports_of(nodes) if name.partition(".")[0] in UNSAFE_MODULES}
+        assert unsafe <= ({"pickle"} if path.name == "tokenizer.py" else set()), path
+        for call in (node for node in nodes if isinstance(node, ast.Call)):
+            assert ast.unparse(call.func) not in UNSAFE_CALLS, f"{path}:{call.lineno}"
+            for keyword in call.keywords:
+                value = getattr(keyword.value, "value", None)
+                assert UNSAFE_KEYWORDS.get(keyword.arg, "none") != value, f"{path}:{call.lineno}"
+
+
+def requirements() -> list[Requirement]:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def optional_requirements() -> list[Requirement]:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    return [Requirement(line) for lines in groups.values() for line in lines]
+
+
+@pytest.mark.parametrize("requirement", [*requirements(), *optional_requirements()], ids=str)
+def test_versions_are_bounded_on_both_sides(requirement):
+    signs = {specifier.operator for specifier in requirement.specifier}
+    assert signs & {"==", "~=", ">=", ">"}
+    assert signs & {"==", "~=", "<=", "<"}
+
+
+def test_what_is_imported_is_required():
+    roots = {name.partition(".")[0] for path in SCRIPTS for name in imports_of(ast.walk(tree_of(path)))}
+    foreign = roots - sys.stdlib_module_names - {"captioning"}
+    known = {requirement.name for requirement in (*requirements(), *optional_requirements())}
+    assert {PACKAGE_OF.get(name, name) for name in foreign} <= known
+
+
+def rooms_on_the_map() -> list[str]:
+    """The names in the map's first column; after captioning/x.py a bare y.py is in captioning/ too."""
+    table = README.partition("| room |")[2].partition("\n\n")[0]
+    rooms = []
+    for line in table.splitlines():
+        names = re.findall(r"`([^`]+)`", line.split("|")[1]) if line.startswith("|") else []
+        inside = bool(names) and names[0].startswith("captioning/")
+        rooms += [name if name.startswith("captioning/") or not inside else f"captioning/{name}" for name in names]
+    return rooms
+
+
+def test_the_map_is_the_house():
+    rooms = rooms_on_the_map()
+    assert len(rooms) == len(set(rooms))
+    missing = [room for room in rooms if not (ROOT / room).exists()]
+    assert not missing, "on the map, not in the house"
+    inside = {path.relative_to(ROOT).as_posix() for path in ROOMS if path.parent.name == "captioning"}
+    inside |= {f"captioning/{path.parent.name}/" for path in ROOMS if path.parent.name != "captioning"}
+    assert {room for room in rooms if room.startswith("captioning/")} == inside - {"captioning/__init__.py"}
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """The module train.py whose training only notes the records it is given."""
+    spec = importlib.util.spec_from_file_location("recipe", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.noted = []
+    monkeypatch.setattr(module, "train", lambda *records: module.noted.append(records))
+    return module
+
+
+def commands() -> list[list[str]]:
+    """Every command line that prose and Makefile show, in words, without its comment."""
+    texts = [path.read_text(encoding="utf-8") for path in (*PROSE, ROOT / "Makefile", ROOT / "train.py")]
+    lines = re.findall(r"(?:^|[\s`/])(python (?:train\.py|-m captioning) ?[^`\n]*)", "\n".join(texts), re.MULTILINE)
+    return [shlex.split(re.split(r" {3,}", line)[0], comments=True) for line in lines]
+
+
+def test_every_command_shown_can_be_given(recipe):
+    shown = [command for command in commands() if "--help" not in command]
+    trainings = [command[2:] for command in shown if command[1] == "train.py"]
+    others = [command[3:] for command in shown if command[1] == "-m"]
+    assert len(trainings) >= 4
+    assert len(others) >= 3
+    for arguments in trainings:
+        assert recipe.main(arguments) == 0
+    assert len(recipe.noted) == len(trainings)
+    for arguments in others:
+        assert callable(cli._parser().parse_args(arguments).run)
+
+
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    flags = set()
+    for action in parser._actions:
+        flags |= set(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            flags = flags.union(*map(flags_of, action.choices.values()))
+    return flags
+
+
+def test_every_flag_in_prose_exists():
+    parser = argparse.ArgumentParser()
+    add_flags(parser, *RECORDS)
+    known = flags_of(parser) | flags_of(cli._parser())
+    for path in (*PROSE, *SCRIPTS):
+        flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
+        assert flags <= known, path
+
+
+def test_every_make_target_shown_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
+
+
+def test_the_python_in_the_readme_names_what_there_is():
+    from captioning.captioner import Caption, Captioner, Word
+
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    known = {*captioning.__all__, *dir(Captioner), *Caption.__dataclass_fields__, *Word.__dataclass_fields__}
+    for block in blocks:
+        assert {node.attr for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Attribute)} <= known
+
+
+def test_the_front_door_offers_what_it_says():
+    assert all(callable(getattr(captioning, name)) for name in captioning.__all__)

@@ -1,0 +1,272 @@
+"""The whole recipe, from flags to bundle: it trains, it repeats itself, and it refuses in a sentence."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import captioning
+from captioning.options import ENCODERS, RECORDS
+from captioning.scenes import draw_scene
+from captioning.storage import hold
+
+ROOT = Path(captioning.__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+import train  # noqa: E402
+
+QUICK = ["--encoder", "tiny", "--smoke", "--image-size", "32", "--caption-length", "4", "--max-length", "4"]
+QUICK += ["--captions-per-image", "1", "--strategy", "greedy", "--glove", "none", "--precision", "float32"]
+
+
+class Place:
+    """A folder with everything a training writes, and the trainings begun in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.artifacts = folder, folder / "artifacts"
+        self.artifacts.mkdir()
+        names = {"--artifacts": "artifacts", "--downloads": "data", "--cache": "cache", "--glove-folder": "glove"}
+        self.flags = [text for flag, name in names.items() for text in (flag, str(folder / name))]
+
+    def train(self, *arguments: object) -> int:
+        return train.main([*map(str, arguments), *self.flags])
+
+    def kept(self) -> dict[str, bytes]:
+        """The folders and the files' contents; a lock's file is no content."""
+        paths = [path for path in self.artifacts.rglob("*") if path.name != ".lock"]
+        return {str(path): b"" if path.is_dir() else path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """The smoke training of the drawn scenes."""
+    place = Place(tmp_path_factory.mktemp("smoke"))
+    assert place.train("--dataset", "scenes", "--smoke") == 0
+    return place
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Trainings of a step or two cost less where nothing is compiled."""
+    monkeypatch.setattr(
+        "captioning.model.CaptionModel.run_eagerly", property(lambda _: True, lambda *_: None), raising=False
+    )
+
+
+@pytest.fixture
+def refused(capsys):
+    """Calls a training and returns the sentence with which it refused, having changed nothing."""
+
+    def call(place: Place, *arguments: object, status: int = 2) -> str:
+        before = place.kept()
+        capsys.readouterr()
+        assert place.train(*arguments) == status
+        error = capsys.readouterr().err
+        assert error.startswith("train.py: ")
+        assert error.count("\n") == 1
+        assert "Traceback" not in error
+        assert place.kept() == before
+        return error
+
+    return call
+
+
+def captioned(folder: Path, images: int = 8) -> Path:
+    """A folder of drawn scenes and a captions.csv; returns the folder."""
+    folder.mkdir(parents=True)
+    lines = ["image,caption"]
+    for number in range(images):
+        scene = draw_scene(0, number)
+        scene.image.save(folder / f"{number}.jpg")
+        lines += [f'{number}.jpg,"{caption}"' for caption in scene.captions[:2]]
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def vectors(folder: Path) -> dict[str, np.ndarray]:
+    import h5py
+
+    found = {}
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    durations = []
+    for _ in range(3):
+        begun = time.monotonic()
+        shown = subprocess.run(
+            [sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        durations.append(time.monotonic() - begun)
+    assert min(durations) < 0.5
+    assert "--encoder" in shown.stdout
+    heavy = (
+        "import sys, train; print([name for name in ('keras', 'tensorflow', 'numpy', 'PIL') if name in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_every_option_is_a_flag(capsys):
+    with pytest.raises(SystemExit) as left:
+        train.main(["--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    for record in RECORDS:
+        for entry in fields(record):
+            assert re.search(rf"^  --{entry.name.replace('_', '-')}\b", shown, re.MULTILINE), entry.name
+
+
+def test_a_bundle_holds_what_is_promised_and_nothing_else(smoke):
+    table = (ROOT / "artifacts" / "README.md").read_text().split("|---|---|")[1]
+    promised = set(re.findall(r"`([\w.*-]+\.\w+)`", "\n".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
+    assert len(promised) == 11
+    names = {path.name for path in (smoke.artifacts / "scenes").iterdir()}
+    assert {re.sub(r"-(dev|test)\.", "-*.", name) for name in names} == promised
+    assert [path.name for path in smoke.artifacts.iterdir()] == ["scenes"]
+
+
+def test_a_bundle_opens(smoke):
+    captioner = captioning.load(smoke.artifacts / "scenes")
+    assert isinstance(str(captioner.caption(draw_scene(0, 0).image)), str)
+
+
+def test_scores_and_what_eight_images_were_called(smoke):
+    scores = json.loads((smoke.artifacts / "scenes" / "scores.json").read_text())
+    assert {split: card["images"] for split, card in scores.items()} == {"dev": 16, "test": 16}
+    learning = json.loads((smoke.artifacts / "scenes" / "learning.json").read_text())
+    assert len(learning["images"]) == 8
+    assert [len(captions) for captions in learning["captions"]] == [8]
+
+
+def test_a_finished_bundle_is_replaced_only_on_demand(smoke, refused):
+    again = "--dataset", "scenes", "--smoke"
+    assert "--overwrite" in refused(smoke, *again, status=4)
+    assert "no training to resume" in refused(smoke, *again, "--resume", status=4)
+
+
+def test_begun_again_with_the_same_seed_it_is_the_same_captioner(place, uncompiled):
+    flags = "--data", captioned(place.folder / "own"), *QUICK, "--batch-size", 2, "--dropout", 0.3
+    assert place.train(*flags) == 0
+    before = vectors(place.artifacts / "own")
+    assert place.train(*flags, "--overwrite") == 0
+    after = vectors(place.artifacts / "own")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert [path.name for path in place.artifacts.iterdir()] == ["own"]
+
+
+def test_two_trainings_in_one_folder(place, refused):
+    with hold(place.artifacts / "scenes.training"):
+        assert f"process {os.getpid()} on " in refused(place, "--dataset", "scenes", "--smoke", status=4)
+
+
+def test_a_mistake_with_overwrite_costs_no_checkpoint(place, refused):
+    (place.artifacts / "mine.training").mkdir()
+    (place.artifacts / "mine.training" / "checkpoint.npz").write_bytes(b"a week of work")
+    flags = "--data", place.folder / "nowhere", "--name", "mine"
+    assert "unfinished training" in refused(place, *flags, status=4)
+    assert "does not exist" in refused(place, *flags, "--overwrite")
+
+
+def test_data_that_is_not_there(place, refused):
+    assert "does not exist" in refused(place, "--data", place.folder / "nowhere")
+
+
+def test_data_without_images(place, refused):
+    (place.folder / "own").mkdir()
+    assert "holds no images" in refused(place, "--data", place.folder / "own")
+
+
+def test_data_without_captions(place, refused):
+    own = captioned(place.folder / "own", images=2)
+    (own / "captions.csv").write_text("image,width\n0.jpg,192\n")
+    assert "columns image, width" in refused(place, "--data", own)
+
+
+def test_data_without_images_that_open(place, refused):
+    own = captioned(place.folder / "own", images=3)
+    for image in own.glob("*.jpg"):
+        image.write_text("no picture")
+    assert "none of the 3 images can be read" in refused(place, "--data", own)
+
+
+def test_data_without_a_train_split(place, refused):
+    own = captioned(place.folder / "own", images=2)
+    (own / "captions.csv").write_text("image,caption,split\n0.jpg,a dog,test\n1.jpg,a cat,test\n")
+    assert "no image to train on, only test" in refused(place, "--data", own)
+
+
+def test_words_that_are_all_too_rare(place, refused):
+    own = captioned(place.folder / "own", images=3)
+    assert "lower --min-count" in refused(place, "--data", own, "--encoder", "tiny", "--min-count", 500)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("", "empty"), ("a 0.1 0.2 0.3\n", "3 numbers|dimension"), ("a" + " 0.1" * 49 + " x\n", "number")],
+    ids=["empty", "of another dimension", "not numbers"],
+)
+def test_a_glove_file_that_cannot_be_used(place, refused, content, said):
+    own, glove = captioned(place.folder / "own", images=3), place.folder / "glove.txt"
+    glove.write_text(content)
+    error = refused(place, "--data", own, "--encoder", "tiny", "--smoke", "--glove", glove)
+    assert re.search(said, error)
+    assert str(glove) in error
+
+
+def test_an_encoder_nobody_knows(place, capsys):
+    with pytest.raises(SystemExit) as left:
+        place.train("--encoder", "nosuch")
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in ENCODERS)
+    assert not place.kept()
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # the picture's font has no Chinese
+def test_a_folder_with_damage_trains_and_names_it(place, uncompiled, capsys):
+    own = captioned(place.folder / "own")
+    (own / "1.jpg").write_bytes((own / "1.jpg").read_bytes()[:900])
+    (own / "2.jpg").write_text("a letter, not a picture")
+    with (own / "captions.csv").open("a", encoding="utf-8") as file:
+        file.write(f"3.jpg,{' '.join(['word'] * 5000)}\n5.jpg,\n")
+        file.writelines(f"{number}.jpg,一只狗在草地上跑\n" for number in range(3, 8))
+    assert place.train("--data", own, *QUICK) == 0
+    shown = capsys.readouterr().out
+    for told in ("1.jpg .*cut short", "2.jpg .*not a picture", "5,000 words", "such scripts: 5", "csv:19 .*no caption"):
+        assert re.search(told, shown), told
+    bundle = place.artifacts / "own"
+    assert {"狗", "跑"} <= set(json.loads((bundle / "vocabulary.json").read_text())["words"])
+    assert str(captioning.load(bundle).caption(Image.open(own / "0.jpg")))
+
+
+@pytest.fixture
+def crowded(place):
+    """A place whose artifacts lie on a disk of one megabyte."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place.artifacts)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place.artifacts)], check=True)
+
+
+def test_a_full_disk(crowded, uncompiled, refused):
+    own = captioned(crowded.folder / "own", images=3)
+    assert "the disk is full" in refused(crowded, "--data", own, *QUICK, status=4)
