@@ -31,6 +31,7 @@ class ModelConfig:
     lstm_units: int = 512
     embedding_units: int = 200
     dropout: float = 0.4
+    region_dropout: float = 0.0
     attention_penalty: float = 0.0
 
 
@@ -62,8 +63,8 @@ class CaptionModel(keras.Model):
             embeddings_initializer=keras.initializers.RandomNormal(stddev=WORD_SPREAD),
             name="embedding",
         )
-        self.word_projection = layers.Dense(4 * units, use_bias=False, name="word_projection")
         self.context_projection = layers.Dense(4 * units, use_bias=False, name="context_projection")
+        self.word_projection = layers.Dense(4 * units, use_bias=False, name="word_projection")
         # query of the attention, gate of the context and the LSTM's own recurrence: one product with the hidden state
         self.widths = (config.attention_units, config.feature_units, 4 * units)
         self.recurrence = layers.Dense(sum(self.widths), name="recurrence")
@@ -71,6 +72,7 @@ class CaptionModel(keras.Model):
         self.head_context = layers.Dense(config.embedding_units, use_bias=False, name="head_context")
         self.head = layers.Dense(config.vocabulary_size, name="head")
         self.drop_features = layers.Dropout(config.dropout, noise_shape=(None, 1, None), name="drop_features")
+        self.drop_regions = layers.Dropout(config.region_dropout, noise_shape=(None, None, 1), name="drop_regions")
         self.drop_words = layers.Dropout(config.dropout, name="drop_words")
         self.drop_outputs = layers.Dropout(config.dropout, name="drop_outputs")
         self.words_live = self.add_weight(name="words_live", initializer="ones", trainable=False)
@@ -98,7 +100,7 @@ class CaptionModel(keras.Model):
             features = self.encoder(features, training=training)
         values = self.feature_projection(features)
         values = self.feature_norm(values + ops.cast(self.positions, values.dtype))
-        values = self.drop_features(values, training=training)
+        values = self.drop_regions(self.drop_features(values, training=training), training=training)
         hidden, cell = ops.split(self.initial_state(ops.mean(values, axis=1)), 2, axis=-1)
         rows = [ops.repeat(ops.expand_dims(part, 1), num_rows, axis=1) for part in (hidden, cell)]
         return ops.expand_dims(ops.cast(self.keys(values), "float32"), 1), ops.expand_dims(values, 1), *rows
@@ -121,9 +123,8 @@ class CaptionModel(keras.Model):
         scores = self.scorer(ops.tanh(keys + ops.expand_dims(ops.cast(query, "float32"), 2)))[..., 0]  # (B, R, L)
         attention = ops.softmax(scores, axis=-1)
         context = ops.matmul(ops.cast(attention, values.dtype), values[:, 0]) * ops.sigmoid(gate)
-        inputs, forget, candidate, output = ops.split(
-            word_part + recurrent + self.context_projection(context), 4, axis=-1
-        )
+        gates = word_part + recurrent + self.context_projection(context)
+        inputs, forget, candidate, output = ops.split(gates, 4, axis=-1)
         cell = ops.sigmoid(forget + 1.0) * cell + ops.sigmoid(inputs) * ops.tanh(candidate)
         hidden = ops.sigmoid(output) * ops.tanh(cell)
         return context, (keys, values, hidden, cell), attention

@@ -175,6 +175,20 @@ def test_two_trainings_in_one_folder(place, refused):
         assert f"process {os.getpid()} on " in refused(place, "--dataset", "scenes", "--smoke", status=4)
 
 
+def test_a_folder_given_by_a_dot_has_its_own_name(place, refused, monkeypatch):
+    monkeypatch.chdir(captioned(place.folder / "own", images=1))
+    with hold(place.artifacts / "own.training"):
+        assert "own.training" in refused(place, "--data", ".", "--encoder", "tiny", status=4)
+
+
+def test_ctrl_c_before_there_is_anything_to_save(place, refused, monkeypatch):
+    def leave(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "read_data", leave)
+    assert "Stopped at once" in refused(place, "--dataset", "scenes", status=130)
+
+
 def test_a_mistake_with_overwrite_costs_no_checkpoint(place, refused):
     (place.artifacts / "mine.training").mkdir()
     (place.artifacts / "mine.training" / "checkpoint.npz").write_bytes(b"a week of work")

@@ -27,12 +27,12 @@ COLOURS: dict[str, Colour] = {
 }
 # Height of the upright figure of middle size.
 HEIGHTS = {
-    **{"man": 0.62, "woman": 0.62, "boy": 0.47, "girl": 0.47, "dog": 0.38, "horse": 0.5, "bird": 0.36},
-    **{"ball": 0.3, "balloon": 0.4, "kite": 0.42, "umbrella": 0.48, "car": 0.31, "boat": 0.48, "bicycle": 0.35},
+    **{"man": 0.68, "woman": 0.68, "boy": 0.42, "girl": 0.42, "dog": 0.34, "horse": 0.54, "bird": 0.36},
+    **{"ball": 0.3, "balloon": 0.44, "kite": 0.42, "umbrella": 0.48, "car": 0.31, "boat": 0.48, "bicycle": 0.35},
     **{"house": 0.48, "tree": 0.6, "flower": 0.42},
 }
 LEAST = 0.22  # no side of a box is shorter before a row is squeezed
-STRETCH = {"": 1.0, "small": 0.78, "big": 1.3}
+STRETCH = {"": 1.0, "small": 0.85, "big": 1.2}
 DEPTHS = {"boat": 0.06, "ball": 0.25, "dog": 0.36, "standing": 0.34, "waving": 0.3, "swimming": 0.32}
 ANIMALS = {
     "dog": creatures.dog,
