@@ -113,12 +113,13 @@ def _tiny(images: Any) -> Any:
         grid = layers.Conv2D(depth, side, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(grid)
         return layers.Activation("relu", name=name)(layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(grid))
 
+    def refine(grid: Any, name: str) -> Any:
+        return layers.Add(name=f"{name}_sum")([grid, convolve(grid, grid.shape[-1], 3, 1, name)])
+
     # kernels of even side, so that a region sees what lies in its middle and attention is not drawn half a region off
     grid = convolve(convolve(images, 24, 4, 2, "stage0"), 48, 4, 2, "stage1")
-    grid = convolve(grid, 96, 4, 2, "stage2")
-    grid = layers.Add(name="stage2_sum")([grid, convolve(grid, 96, 3, 1, "stage2_again")])
-    # averaged with its neighbours, a region tells most of a thing from the thing's middle: there attention should be
-    return layers.AveragePooling2D(3, strides=1, padding="same", name="blur")(convolve(grid, 160, 4, 2, "stage3"))
+    grid = refine(convolve(grid, 96, 4, 2, "stage2"), "stage2_again")
+    return refine(convolve(grid, 160, 4, 2, "stage3"), "stage3_again")
 
 
 def open_last_stage(encoder: "keras.Model") -> int:
