@@ -94,7 +94,7 @@ def _opened(path: Path, dimension: int) -> Iterator[IO[bytes]]:
             with zipfile.ZipFile(path) as archive, archive.open(_member(archive, path, dimension)) as lines:
                 yield lines
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(f"{path} does not exist or is a folder: expected a GloVe text file or a zip of them.") from error
+        raise DataError(f"{path} does not exist or is a folder; expected GloVe text or a zip of it.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path} is a damaged zip ({error}): delete it and fetch it again.") from error
 
