@@ -43,12 +43,14 @@ def old(tmp_path):
     return path
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files_only():
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with contextlib.ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, (soft, hard))
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:  # at once: the limit holds for pytest's own output too
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_write_whole_replaces(old):
@@ -113,9 +115,8 @@ def test_a_disk_that_is_really_full(old):
     assert_only(old.parent, "state", b"old")
 
 
-def test_a_write_that_is_really_cut_short(old, small_files_only):
-    small_files_only()
-    with pytest.raises(StorageError, match="could not be written"):
+def test_a_write_that_is_really_cut_short(old):
+    with small_files_only(), pytest.raises(StorageError, match="could not be written"):
         write_whole(old, b"new" * 100_000)
     assert_only(old.parent, "state", b"old")
 
