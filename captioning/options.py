@@ -187,7 +187,7 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "captions_per_image": 3,
     "dropout": 0.1,
     "region_dropout": 0.25,
-    "epochs": 18,
+    "epochs": 16,
     "caption_length": 18,
     "label_smoothing": 0.02,
     "learning_rate": 3e-3,
