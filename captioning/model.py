@@ -63,8 +63,8 @@ class CaptionModel(keras.Model):
             embeddings_initializer=keras.initializers.RandomNormal(stddev=WORD_SPREAD),
             name="embedding",
         )
-        self.context_projection = layers.Dense(4 * units, use_bias=False, name="context_projection")
         self.word_projection = layers.Dense(4 * units, use_bias=False, name="word_projection")
+        self.context_projection = layers.Dense(4 * units, use_bias=False, name="context_projection")
         # query of the attention, gate of the context and the LSTM's own recurrence: one product with the hidden state
         self.widths = (config.attention_units, config.feature_units, 4 * units)
         self.recurrence = layers.Dense(sum(self.widths), name="recurrence")
