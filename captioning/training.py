@@ -273,7 +273,7 @@ def tensorboard_report(folder: Path) -> Callable[[dict[str, float]], None]:
     try:
         from tensorboard.summary import Writer
     except ImportError:
-        raise MissingExtra("--tensorboard needs TensorBoard: pip install 'captioning[tensorboard]'.") from None
+        raise MissingExtra("--tensorboard needs TensorBoard: pip install '.[tensorboard]'.") from None
     writer = Writer(str(folder))
 
     def report(row: dict[str, float]) -> None:
