@@ -3,9 +3,9 @@
 Knows nothing of files beyond the images themselves.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ BATCH = 64
 NO_CAPTION = -1e6  # scores below this belong to no caption
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Word:
     """One word: its probability and where the network looked for it, (rows, columns), summing to one."""
 
@@ -29,7 +29,7 @@ class Word:
     attention: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Caption:
     """A caption, word by word; `score` is its length-normalised log-probability, `alternatives` the next best ones."""
 
@@ -70,18 +70,19 @@ class Captioner:
         """The Captions for features as `features` gives them."""
         options = options or self.options
         decoder = self._decoder(self._rules(options))
+        chance = np.random.default_rng(options.sampling_seed)
         captions: list[Caption] = []
         for first in range(0, len(features), BATCH):
             part = np.asarray(features[first : first + BATCH])
             padded = part if len(features) <= BATCH else _padded(part)  # one shape, compiled once
-            found = decoder.search(padded)
+            found = decoder.search(padded, chance=chance)
             captions += [self._caption(found, row) for row in range(len(part))]
         return captions
 
     def _rules(self, options: DecodeOptions) -> Rules:
-        return Rules(
-            options, forced=self._ids(options.force, "--force"), forbidden=self._ids(options.forbid, "--forbid")
-        )
+        forced, forbidden = self._ids(options.force, "--force"), self._ids(options.forbid, "--forbid")
+        compiled = dataclasses.replace(options, force=(), forbid=(), sampling_seed=0)  # one search for every seed
+        return Rules(compiled, forced, forbidden)
 
     def _ids(self, phrases: Sequence[str], flag: str) -> tuple[int, ...]:
         words = list(dict.fromkeys(word for phrase in phrases for word in normalise(phrase)))

@@ -89,7 +89,7 @@ def _nothing_yet(last: Any, attention: Any, rules: Rules) -> _Hypotheses:
     empty = ops.repeat(ops.expand_dims(last * 0, -1), steps, axis=-1)
     totals = ops.cast(empty[..., 0], "float32")
     if rules.options.strategy == "beam":  # one live beam; the others would only repeat it
-        totals = totals + np.where(np.arange(rules.num_rows) == 0, 0, NEVER).astype("float32")
+        totals = totals + _constant(np.where(np.arange(rules.num_rows) == 0, 0, NEVER))
     looked = ops.repeat(ops.expand_dims(ops.cast(attention, "float32") * 0, 2), steps, axis=2)
     return _Hypotheses(
         empty, ops.cast(empty, "float32"), looked, totals, empty[..., 0], last, ops.not_equal(last, START)
@@ -98,29 +98,28 @@ def _nothing_yet(last: Any, attention: Any, rules: Rules) -> _Hypotheses:
 
 def _apply_rules(log_probs: Any, found: _Hypotheses, rules: Rules, time: Any, prefix: Any) -> Any:
     options, size, own = rules.options, log_probs.shape[-1], log_probs
-    never = np.zeros(size, "float32")
+    never = np.zeros(size)
     never[[PAD, START, UNKNOWN, *rules.forbidden]] = 10 * NEVER  # even where the other rules leave no word at all
     if options.repetition_penalty != 1:
         used = ops.any(ops.expand_dims(found.tokens, -1) == ops.arange(size), axis=2)
         log_probs = ops.where(used, log_probs * options.repetition_penalty, log_probs)
     if options.no_repeat_ngram_size:
         log_probs = log_probs + NEVER * _repeats_ngram(found.tokens, options.no_repeat_ngram_size, time, size)
-    is_end = np.arange(size) == END
+    is_end = ops.arange(size) == END
     too_early = ops.expand_dims(time < options.min_length, 0)
     if rules.forced:
         too_early = ops.logical_or(too_early, ops.logical_not(ops.all(_said(found.tokens, rules), axis=-1)))
         too_early = ops.expand_dims(too_early, -1)
-    log_probs = log_probs + never + NEVER * ops.cast(ops.logical_and(too_early, is_end), "float32")
+    log_probs = log_probs + _constant(never) + NEVER * ops.cast(ops.logical_and(too_early, is_end), "float32")
     wanted = ops.expand_dims(ops.take(prefix, time, axis=1), (1, 2))  # (B, 1, 1)
     elsewhere = ops.logical_and(wanted != PAD, wanted != ops.arange(size))
     log_probs = ops.where(elsewhere, NEVER, ops.where(wanted != PAD, own, log_probs))  # a prefix stands above the rules
-    only_pad = np.where(np.arange(size) == PAD, 0, NEVER).astype("float32")
-    return ops.where(ops.expand_dims(found.finished, -1), only_pad, log_probs)
+    only_pad = np.where(np.arange(size) == PAD, 0, NEVER)
+    return ops.where(ops.expand_dims(found.finished, -1), _constant(only_pad), log_probs)
 
 
 def _said(tokens: Any, rules: Rules) -> Any:
-    forced = np.asarray(rules.forced, "int32")
-    return ops.any(ops.expand_dims(tokens, -1) == forced, axis=2)  # (B, N, forced words)
+    return ops.any(ops.expand_dims(tokens, -1) == _constant(rules.forced, "int32"), axis=2)  # (B, N, forced words)
 
 
 def _repeats_ngram(tokens: Any, size: int, time: Any, vocabulary_size: int) -> Any:
@@ -164,7 +163,8 @@ def _choose_beams(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) 
     candidates = ops.reshape(candidates, (-1, banks, beams, size))
     if banks > 1:  # a beam that says a forced word moves to the next bank; each bank keeps its own best
         unsaid = ops.logical_not(_said(found.tokens, rules))
-        moves = ops.any(ops.expand_dims(unsaid, -1) & (np.asarray(rules.forced)[:, None] == np.arange(size)), axis=2)
+        says = _constant(np.asarray(rules.forced)[:, None] == np.arange(size), "bool")
+        moves = ops.any(ops.logical_and(ops.expand_dims(unsaid, -1), says), axis=2)
         moves = ops.reshape(moves, (-1, banks, beams, size))
         moving = ops.where(moves, candidates, MASKED)
         arriving = ops.concatenate([ops.full_like(moving[:, :1], MASKED), moving[:, :-1]], axis=1)
@@ -172,10 +172,14 @@ def _choose_beams(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) 
     _, best = ops.top_k(ops.reshape(candidates, (-1, banks, candidates.shape[2] * size)), beams)
     best = ops.cast(best, "int32")
     before = (candidates.shape[2] - beams) // beams  # banks one row may have come from, besides its own
-    parents = (np.arange(banks, dtype="int32")[:, None] - before) * beams + best // size
+    parents = _constant((np.arange(banks)[:, None] - before) * beams, "int32") + best // size
     parents = ops.maximum(ops.reshape(parents, (-1, banks * beams)), 0)
     words = ops.reshape(best % size, (-1, banks * beams))
     return parents, words, _pick(_gather(log_probs, parents), words)
+
+
+def _constant(values: Any, dtype: str = "float32") -> Any:
+    return ops.convert_to_tensor(np.asarray(values).astype(dtype))
 
 
 def _same_rows(words: Any) -> Any:
@@ -239,12 +243,13 @@ class Decoder(keras.Model):
             noise=inputs["noise"],
         )
 
-    def search(self, features: np.ndarray, *, prefix: np.ndarray | None = None) -> Decoded:
-        """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays."""
+    def search(
+        self, features: np.ndarray, *, prefix: np.ndarray | None = None, chance: np.random.Generator | None = None
+    ) -> Decoded:
+        """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays; `chance` drives sampling."""
         options, count = self.rules.options, len(features)
         if prefix is None:
             prefix = np.zeros((count, options.max_length), "int32")
-        noise = np.random.default_rng(options.sampling_seed).random(
-            (count, self.rules.num_rows, options.max_length), "float32"
-        )
+        chance = chance or np.random.default_rng(options.sampling_seed)
+        noise = chance.random((count, self.rules.num_rows, options.max_length), "float32")
         return Decoded(*self.predict_on_batch({"features": features, "prefix": prefix, "noise": noise}))

@@ -1,5 +1,7 @@
 """One image, the same image in a list, as a file, among many: the same caption, made of words that add up."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -145,8 +147,29 @@ class Asked(Exception):  # noqa: N818
 
 
 class Recorder:
-    def search(self, features):
+    def search(self, features, chance):
         raise Asked
+
+
+SAMPLES = DecodeOptions(strategy="sample", num_captions=1, max_length=6, temperature=4.0)
+
+
+def test_another_seed_is_another_sample_of_the_same_search(captioner, pictures, monkeypatch):
+    built, decoder = [], room.Decoder
+    monkeypatch.setattr(room, "Decoder", lambda model, rules: (built.append(rules), decoder(model, rules))[1])
+    captioner = fresh(captioner)
+    told = [
+        [caption.text for caption in captioner.caption(pictures, dataclasses.replace(SAMPLES, sampling_seed=seed))]
+        for seed in (1, 2, 1)
+    ]
+    assert told[0] == told[2] != told[1]
+    assert len(built) == 1
+
+
+def test_batches_draw_samples_of_their_own(captioner, pictures, monkeypatch):
+    monkeypatch.setattr(room, "BATCH", 2)
+    told = captioner.caption([pictures[0]] * 8, SAMPLES)
+    assert len({caption.text for caption in told}) > 2
 
 
 def test_what_is_no_picture_is_refused(captioner, tmp_path):
