@@ -149,7 +149,7 @@ def probe(encoder: "keras.Model") -> list[float]:
     picture = np.stack(
         [np.add.outer(ramp, ramp) / 2, np.tile(ramp, (size, 1)), np.tile(255 - ramp, (size, 1)).T], axis=-1
     )
-    grid = np.asarray(encoder(picture[None], training=False), dtype="float32")[0]
+    grid = np.asarray(encoder.predict_on_batch(picture[None]), dtype="float32")[0]
     return [float(part.mean()) for part in np.array_split(grid.reshape(-1), PROBES)]
 
 

@@ -5,6 +5,7 @@ The state is a tuple of arrays (B, R, ...); one that all captions of an image sh
 Training's call and decoding's step run the same recurrent code, `_advance`.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -41,6 +42,11 @@ def config_for(options: ModelOptions, vocabulary_size: int, grid: Sequence[int])
     return ModelConfig(vocabulary_size, grid[1], grid[2], **shared)
 
 
+def _dropout(share: float, name: str, shape: tuple[int | None, ...] | None = None) -> layers.Dropout:
+    # without a seed of its own torch would draw from a stream that no checkpoint holds
+    return layers.Dropout(share, noise_shape=shape, seed=random.getrandbits(31), name=name)
+
+
 class CaptionModel(keras.Model):
     """Writes captions from grids of features, or from images where an encoder is given to be trained along."""
 
@@ -55,7 +61,7 @@ class CaptionModel(keras.Model):
             (config.num_regions, config.feature_units), initializer="zeros", name="positions"
         )
         self.keys = layers.Dense(config.attention_units, use_bias=False, name="keys")
-        self.scorer = layers.Dense(1, use_bias=False, dtype="float32", name="scorer")
+        self.attention_score = layers.Dense(1, use_bias=False, dtype="float32", name="attention_score")
         self.initial_state = layers.Dense(2 * units, activation="tanh", name="initial_state")
         self.embedding = layers.Embedding(
             config.vocabulary_size,
@@ -63,18 +69,18 @@ class CaptionModel(keras.Model):
             embeddings_initializer=keras.initializers.RandomNormal(stddev=WORD_SPREAD),
             name="embedding",
         )
-        self.word_projection = layers.Dense(4 * units, use_bias=False, name="word_projection")
+        self.embedding_projection = layers.Dense(4 * units, use_bias=False, name="embedding_projection")
         self.context_projection = layers.Dense(4 * units, use_bias=False, name="context_projection")
         # query of the attention, gate of the context and the LSTM's own recurrence: one product with the hidden state
         self.widths = (config.attention_units, config.feature_units, 4 * units)
-        self.recurrence = layers.Dense(sum(self.widths), name="recurrence")
+        self.hidden_projection = layers.Dense(sum(self.widths), name="hidden_projection")
         self.head_hidden = layers.Dense(config.embedding_units, name="head_hidden")
         self.head_context = layers.Dense(config.embedding_units, use_bias=False, name="head_context")
         self.head = layers.Dense(config.vocabulary_size, name="head")
-        self.drop_features = layers.Dropout(config.dropout, noise_shape=(None, 1, None), name="drop_features")
-        self.drop_regions = layers.Dropout(config.region_dropout, noise_shape=(None, None, 1), name="drop_regions")
-        self.drop_words = layers.Dropout(config.dropout, name="drop_words")
-        self.drop_outputs = layers.Dropout(config.dropout, name="drop_outputs")
+        self.drop_features = _dropout(config.dropout, "drop_features", shape=(None, 1, None))
+        self.drop_regions = _dropout(config.region_dropout, "drop_regions", shape=(None, None, 1))
+        self.drop_words = _dropout(config.dropout, "drop_words")
+        self.drop_outputs = _dropout(config.dropout, "drop_outputs")
         self.words_live = self.add_weight(name="words_live", initializer="ones", trainable=False)
 
     def build(self, input_shape: Any = None) -> None:
@@ -108,7 +114,7 @@ class CaptionModel(keras.Model):
     def step(self, tokens: Any, state: State) -> tuple[Any, State, Any]:
         """One word further: (B, R) tokens -> log-probabilities (B, R, V), the next state, attention (B, R, L)."""
         words = self._embed(tokens)
-        context, state, attention = self._advance(self.word_projection(words), state)
+        context, state, attention = self._advance(self.embedding_projection(words), state)
         logits = self._head(words, state[2], context, training=False)
         return ops.log_softmax(logits, axis=-1), state, attention
 
@@ -119,9 +125,10 @@ class CaptionModel(keras.Model):
 
     def _advance(self, word_part: Any, state: State) -> tuple[Any, State, Any]:
         keys, values, hidden, cell = state
-        query, gate, recurrent = ops.split(self.recurrence(hidden), np.cumsum(self.widths)[:-1].tolist(), axis=-1)
-        scores = self.scorer(ops.tanh(keys + ops.expand_dims(ops.cast(query, "float32"), 2)))[..., 0]  # (B, R, L)
-        attention = ops.softmax(scores, axis=-1)
+        edges = np.cumsum(self.widths)[:-1].tolist()
+        query, gate, recurrent = ops.split(self.hidden_projection(hidden), edges, axis=-1)
+        scores = self.attention_score(ops.tanh(keys + ops.expand_dims(ops.cast(query, "float32"), 2)))
+        attention = ops.softmax(scores[..., 0], axis=-1)  # (B, R, L)
         context = ops.matmul(ops.cast(attention, values.dtype), values[:, 0]) * ops.sigmoid(gate)
         gates = word_part + recurrent + self.context_projection(context)
         inputs, forget, candidate, output = ops.split(gates, 4, axis=-1)
@@ -145,7 +152,7 @@ class CaptionModel(keras.Model):
         words = self._embed(tokens)
         words = self.drop_words(words, training=training)
         contexts, hiddens, attentions = [], [], []
-        for word_part in ops.unstack(self.word_projection(words), axis=2):
+        for word_part in ops.unstack(self.embedding_projection(words), axis=2):
             context, state, attention = self._advance(word_part, state)
             contexts.append(context)
             hiddens.append(state[2])

@@ -75,6 +75,13 @@ def test_a_bundle_holds_what_it_was_given(saved, parts):
     assert Tokenizer.from_pickle((saved / "tokenizer.pkl").read_bytes()).words == parts.tokenizer.words
 
 
+def test_every_weight_is_filed_under_its_own_name(saved):
+    """Keras numbers layers whose attribute comes after "layers" in the alphabet in the order in which they are made."""
+    with h5py.File(saved / "model.weights.h5") as file:
+        assert not list(file.get("layers", ())), "name the attribute so that it comes before 'layers'"
+        assert {"attention_score", "context_projection", "embedding", "head", "hidden_projection"} <= file.keys()
+
+
 def test_loading_opens_no_pickle(saved, monkeypatch):
     def refuse(*arguments, **others):
         raise AssertionError("a pickle was opened")
