@@ -11,7 +11,7 @@ import functools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,9 @@ def train(
         about = (
             recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}, "best epoch": progress.best_epoch + 1}
         )
-        files, cards = judge(captioner, pixels or grids, splits, source, about)
+        files, cards, calibration = judge(captioner, pixels or grids, splits, source, about)
+        parts = replace(parts, calibration=calibration)
+        captioner = parts.captioner()
         files |= tell(name, progress, splits, cards, captioner)
         bundle.save(folder, parts, files=files, about=about)
         training.forget(workshop)
@@ -190,21 +192,26 @@ def plan(
 
 def judge(
     captioner: Any, features: Any, splits: dict[str, Any], source: Path, about: dict[str, Any]
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """The predictions files and score cards of the development and test splits; the cards are printed."""
+) -> tuple[dict[str, str], dict[str, Any], Any]:
+    """The predictions files and score cards of the development and test splits, and what confidence is worth."""
     from captioning import scenes
-    from captioning.evaluation import caption_split, card_text, predictions_of, predictions_text, score_card
+    from captioning.evaluation import calibrate, caption_split, card_text, predictions_of, predictions_text, score_card
 
-    files, cards = {}, {}
+    files, cards, calibration = {}, {}, None
+    options = captioner.options
+    if options.strategy == "beam":
+        options = replace(options, num_captions=options.num_beams)  # confidence asks how far the beams agree
     for split in [split for split in ("dev", "test") if splits.get(split)]:
-        captions = caption_split(captioner, features, splits[split])
+        captions = caption_split(captioner, features, splits[split], options)
         predictions = predictions_of(captions, splits[split], source)
         files[f"predictions-{split}.jsonl"] = predictions_text(predictions)
         cards[split] = score_card(predictions, split=split, about=about)
         if (source / "scenes.json").exists():
             cards[split]["scenes"] = scenes.judge(captions, splits[split], source)
+        if split == "dev" and (found := calibrate(captions, splits[split])):
+            calibration, cards[split]["calibration_error"] = found[0], round(found[1], 4)
         print("\n" + card_text(cards[split]))
-    return files | {"scores.json": json.dumps(cards, indent=2)}, cards
+    return files | {"scores.json": json.dumps(cards, indent=2)}, cards, calibration
 
 
 def tell(name: str, progress: Any, splits: dict[str, Any], cards: dict[str, Any], captioner: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from captioning.captioner import Captioner
+from captioning.confidence import Calibration
 from captioning.errors import BundleError, CaptioningError
 from captioning.features import PROBES, build_encoder, image_size_of, probe
 from captioning.model import CaptionModel, ModelConfig
@@ -39,11 +40,19 @@ class Parts:
     encoder: keras.Model | None  # None where the model holds it
     eye: ModelOptions  # which encoder, at which image size
     decoding: DecodeOptions
+    calibration: Calibration | None = None
 
     def captioner(self) -> Captioner:
         """The captioner that these parts make."""
         size = image_size_of(self.eye.encoder, self.eye.image_size)
-        return Captioner(self.model, self.tokenizer, encoder=self.encoder, image_size=size, options=self.decoding)
+        return Captioner(
+            self.model,
+            self.tokenizer,
+            encoder=self.encoder,
+            image_size=size,
+            options=self.decoding,
+            calibration=self.calibration,
+        )
 
 
 def in_float32(parts: Parts) -> Parts:
@@ -109,6 +118,7 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
             "probe": probe(eye),
         },
         "decoding": asdict(parts.decoding),
+        "calibration": asdict(parts.calibration) if parts.calibration else None,
         "about": about,
         "files": sums,
     }
@@ -141,7 +151,8 @@ def load(path: str | Path, *, encoder_weights: str = "imagenet") -> Captioner:
             f"{folder} was trained with other weights of {eye.encoder} than these ({encoder_weights}); "
             "give the ones of its training as encoder_weights."
         )
-    return Parts(model, tokenizer, None if saved.is_trained else encoder, eye, saved.decoding).captioner()
+    encoder = None if saved.is_trained else encoder
+    return Parts(model, tokenizer, encoder, eye, saved.decoding, saved.calibration).captioner()
 
 
 @dataclass(frozen=True)
@@ -151,6 +162,7 @@ class _Saved:
     is_trained: bool
     probe: np.ndarray
     decoding: DecodeOptions
+    calibration: Calibration | None
     files: dict[str, str]
 
 
@@ -182,10 +194,10 @@ def _understand(config: dict[str, Any]) -> _Saved:
     answers = np.asarray(eye["probe"], "float64")
     if answers.shape != (PROBES,) or not isinstance(eye["trained"], bool):
         raise ValueError(f"an encoder with trained {eye['trained']} and {answers.size} probes")
+    kind, curve = _record(ModelOptions, shared | options), config.get("calibration")
+    calibration = _record(Calibration, curve) if curve else None
     decoding = _record(DecodeOptions, config["decoding"])
-    return _Saved(
-        model, _record(ModelOptions, shared | options), eye["trained"], answers, decoding, dict(config["files"])
-    )
+    return _Saved(model, kind, eye["trained"], answers, decoding, calibration, dict(config["files"]))
 
 
 def _record(kind: type, saved: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ T steps, L regions, V words. `start(features, N)` gives a state of arrays (B, N,
 of an image share one; `step(tokens (B, N), state)` gives log-probabilities (B, N, V), state, attention (B, N, L).
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -234,22 +235,26 @@ class Decoder(keras.Model):
         self.jit_compile = keras.backend.backend() == "jax"
 
     def call(self, inputs: dict[str, Any]) -> Decoded:
-        return decode(
-            self.model.start,
-            self.model.step,
-            inputs["features"],
-            self.rules,
-            prefix=inputs["prefix"],
-            noise=inputs["noise"],
-        )
+        start, step = self.model.start, self.model.step
+        if "where" in inputs:
+            start = functools.partial(start, where=inputs["where"])
+        return decode(start, step, inputs["features"], self.rules, prefix=inputs["prefix"], noise=inputs["noise"])
 
     def search(
-        self, features: np.ndarray, *, prefix: np.ndarray | None = None, chance: np.random.Generator | None = None
+        self,
+        features: np.ndarray,
+        *,
+        prefix: np.ndarray | None = None,
+        where: np.ndarray | None = None,
+        chance: np.random.Generator | None = None,
     ) -> Decoded:
-        """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays; `chance` drives sampling."""
+        """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays; `chance` drives sampling.
+
+        prefix (B, T) holds words to begin with, then <pad>; where (B, L) is true for the regions that may be looked at.
+        """
         options, count = self.rules.options, len(features)
-        if prefix is None:
-            prefix = np.zeros((count, options.max_length), "int32")
+        prefix = np.zeros((count, options.max_length), "int32") if prefix is None else prefix
         chance = chance or np.random.default_rng(options.sampling_seed)
         noise = chance.random((count, self.rules.num_rows, options.max_length), "float32")
-        return Decoded(*self.predict_on_batch({"features": features, "prefix": prefix, "noise": noise}))
+        confined = {} if where is None else {"where": where}
+        return Decoded(*self.predict_on_batch({"features": features, "prefix": prefix, "noise": noise, **confined}))

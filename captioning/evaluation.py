@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from captioning import metrics
+from captioning import confidence, metrics
+from captioning.confidence import Calibration
 from captioning.data import read_dataset
 from captioning.errors import DataError
 from captioning.options import DecodeOptions
@@ -79,6 +80,27 @@ def predictions_of(captions: Iterable[Any], split: Mapping[Path, Sequence[str]],
 
 def _name(image: Path, folder: Path) -> str:
     return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else image.name
+
+
+def calibrate(captions: Sequence[Any], split: Mapping[Path, Sequence[str]]) -> tuple[Calibration, float] | None:
+    """The confidence curve of captions with all their rivals, and its error; None where it cannot be known.
+
+    A caption is good if its CIDEr-D is above that of the weakest quarter of people's captions, each against the others.
+    """
+    references = [[_tokens(text) for text in captions] for captions in split.values()]
+    if min(map(len, references)) < 2:
+        return None
+    cider = metrics.CiderD(references)
+    people = [
+        cider.score([texts[one] for texts in references], [texts[:one] + texts[one + 1 :] for texts in references])
+        for one in range(min(map(len, references)))
+    ]
+    good = cider.score([_tokens(str(caption)) for caption in captions], references) > np.quantile(people, 0.25)
+    found = [confidence.signals(caption, caption.alternatives) for caption in captions]
+    curve = confidence.fit(found, good)
+    if curve is None:
+        return None
+    return curve, confidence.calibration_error([curve.confidence(*signals) for signals in found], good)
 
 
 def validator(captioner: Any, features: Any, split: Mapping[Path, Sequence[str]]) -> Callable[[], Validation]:

@@ -17,6 +17,7 @@ from keras import layers, ops
 from captioning.options import ModelOptions
 
 State = tuple[Any, ...]
+ELSEWHERE = -1e9  # score of a region that may not be looked at
 WORD_SPREAD = 0.4  # standard deviation of the word vectors at the start: that of published GloVe
 
 
@@ -45,6 +46,13 @@ def config_for(options: ModelOptions, vocabulary_size: int, grid: Sequence[int])
 def _dropout(share: float, name: str, shape: tuple[int | None, ...] | None = None) -> layers.Dropout:
     # without a seed of its own torch would draw from a stream that no checkpoint holds
     return layers.Dropout(share, noise_shape=shape, seed=random.getrandbits(31), name=name)
+
+
+def _mean(values: Any, where: Any) -> Any:
+    if where is None:
+        return ops.mean(values, axis=1)
+    weights = ops.cast(ops.expand_dims(where, -1), values.dtype)
+    return ops.sum(values * weights, axis=1) / ops.sum(weights, axis=1)
 
 
 class CaptionModel(keras.Model):
@@ -96,20 +104,25 @@ class CaptionModel(keras.Model):
         """Whether the word vectors learn; while they do not, they are still looked up."""
         self.words_live.assign(float(live))
 
-    def start(self, features: Any, num_rows: int = 1) -> State:
-        """The state before the first word: (B, L, D) -> keys and values (B, 1, L, .), hidden and cell (B, R, .)."""
-        return self._start(features, num_rows, training=False)
+    def start(self, features: Any, num_rows: int = 1, where: Any = None) -> State:
+        """The state before the first word: (B, L, D) -> keys and values (B, 1, L, .), hidden and cell (B, R, .).
 
-    def _start(self, features: Any, num_rows: int, *, training: bool) -> State:
+        where (B, L), true for some region at least, confines the attention to its regions and is kept in the state.
+        """
+        return self._start(features, num_rows, where, training=False)
+
+    def _start(self, features: Any, num_rows: int, where: Any = None, *, training: bool) -> State:
         if len(features.shape) == 4:
             assert self.encoder is not None, "images need a model with an encoder"
             features = self.encoder(features, training=training)
         values = self.feature_projection(features)
         values = self.feature_norm(values + ops.cast(self.positions, values.dtype))
         values = self.drop_regions(self.drop_features(values, training=training), training=training)
-        hidden, cell = ops.split(self.initial_state(ops.mean(values, axis=1)), 2, axis=-1)
+        hidden, cell = ops.split(self.initial_state(_mean(values, where)), 2, axis=-1)
         rows = [ops.repeat(ops.expand_dims(part, 1), num_rows, axis=1) for part in (hidden, cell)]
-        return ops.expand_dims(ops.cast(self.keys(values), "float32"), 1), ops.expand_dims(values, 1), *rows
+        shared = [ops.cast(self.keys(values), "float32"), values, *([] if where is None else [where])]
+        keys, values, *confined = [ops.expand_dims(part, 1) for part in shared]
+        return keys, values, *rows, *confined
 
     def step(self, tokens: Any, state: State) -> tuple[Any, State, Any]:
         """One word further: (B, R) tokens -> log-probabilities (B, R, V), the next state, attention (B, R, L)."""
@@ -124,17 +137,18 @@ class CaptionModel(keras.Model):
         return live * words + (1 - live) * ops.stop_gradient(words)
 
     def _advance(self, word_part: Any, state: State) -> tuple[Any, State, Any]:
-        keys, values, hidden, cell = state
+        keys, values, hidden, cell, *confined = state
         edges = np.cumsum(self.widths)[:-1].tolist()
         query, gate, recurrent = ops.split(self.hidden_projection(hidden), edges, axis=-1)
         scores = self.attention_score(ops.tanh(keys + ops.expand_dims(ops.cast(query, "float32"), 2)))
-        attention = ops.softmax(scores[..., 0], axis=-1)  # (B, R, L)
+        scores = ops.where(confined[0], scores[..., 0], ELSEWHERE) if confined else scores[..., 0]
+        attention = ops.softmax(scores, axis=-1)  # (B, R, L)
         context = ops.matmul(ops.cast(attention, values.dtype), values[:, 0]) * ops.sigmoid(gate)
         gates = word_part + recurrent + self.context_projection(context)
         inputs, forget, candidate, output = ops.split(gates, 4, axis=-1)
         cell = ops.sigmoid(forget + 1.0) * cell + ops.sigmoid(inputs) * ops.tanh(candidate)
         hidden = ops.sigmoid(output) * ops.tanh(cell)
-        return context, (keys, values, hidden, cell), attention
+        return context, (keys, values, hidden, cell, *confined), attention
 
     def _penalise(self, attention: Any, weights: Any) -> None:
         looked = ops.sum(attention * ops.expand_dims(weights, -1), axis=2)  # (B, R, L), ideally the same everywhere

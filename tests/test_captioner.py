@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from captioning import captioner as room
-from captioning.captioner import Captioner
+from captioning.captioner import Captioner, regions_within
+from captioning.confidence import Calibration, signals
 from captioning.errors import CaptioningError, ImageError
 from captioning.options import DecodeOptions
 
@@ -136,7 +137,11 @@ def test_options_change_and_come_back_without_building_anew(captioner, pictures,
     for options in (GREEDY, SHORT, GREEDY, None, SHORT, None, DecodeOptions(strategy="greedy")):
         with pytest.raises(Asked):
             captioner.caption(pictures[0], options)
-    assert [rules.options for rules in built] == [GREEDY, SHORT, captioner.options]
+    assert [(rules.options.strategy, rules.options.max_length) for rules in built] == [
+        ("greedy", 20),
+        ("beam", 2),
+        ("beam", captioner.options.max_length),
+    ]
 
 
 GREEDY, SHORT = DecodeOptions(strategy="greedy"), DecodeOptions(max_length=2)
@@ -170,6 +175,98 @@ def test_batches_draw_samples_of_their_own(captioner, pictures, monkeypatch):
     monkeypatch.setattr(room, "BATCH", 2)
     told = captioner.caption([pictures[0]] * 8, SAMPLES)
     assert len({caption.text for caption in told}) > 2
+
+
+def test_an_image_is_looked_at_once(captioner, pictures, monkeypatch):
+    looks, look = [], captioner.encoder.predict_on_batch
+    monkeypatch.setattr(captioner.encoder, "predict_on_batch", lambda batch: (looks.append(len(batch)), look(batch))[1])
+    captioner = fresh(captioner)
+    for options in (GREEDY, SHORT, None):
+        captioner.caption(pictures[0], options)
+    captioner.caption([*pictures[:3], pictures[0]])
+    assert looks == [1, 2]
+
+
+def test_the_grids_of_the_last_images_are_kept_and_no_more(captioner, pictures, monkeypatch):
+    monkeypatch.setattr(room, "KEPT", 2)
+    captioner = fresh(captioner)
+    grids = captioner.features(pictures)
+    assert len(captioner._grids) == 2
+    np.testing.assert_allclose(captioner.features(pictures[:1])[0], grids[0], atol=1e-5)
+
+
+def test_a_caption_begins_as_told(captioner, pictures, captions):
+    words = [word.text for word in captions[0].words]
+    begun = captioner.caption(pictures[0], THREE, begin=" ".join(words[:2]))
+    assert begun.text == captions[0].text
+    assert all(each.words[1].text == words[1] for each in begun.alternatives)
+    other = captioner.alternatives(pictures[0], captions[0])[1][0][0]
+    changed = captioner.caption(pictures[0], THREE, begin=f"{words[0]} {other}")
+    assert [word.text for word in changed.words[:2]] == [words[0], other]
+
+
+@pytest.mark.parametrize(("begin", "match"), [("a zebra", "never learnt"), ("ball " * 7, "do not fit")])
+def test_a_beginning_that_cannot_be(captioner, pictures, begin, match):
+    with pytest.raises(CaptioningError, match=match):
+        captioner.caption(pictures[0], THREE, begin=begin)
+
+
+def test_alternatives_are_the_likeliest_words_but_the_one_said(captioner, pictures, captions):
+    found = captioner.alternatives(pictures[0], captions[0], count=3)
+    assert len(found) == len(captions[0].words) + 1
+    everything = captioner.alternatives(pictures[0], captions[0], count=len(captioner.tokenizer))
+    for word, others, likeliest in zip(captions[0].words, everything, found, strict=False):
+        assert word.text not in dict(others)
+        assert others[:3] == likeliest
+        assert [share for _, share in others] == sorted((share for _, share in others), reverse=True)
+        assert 0.9 < word.probability + sum(share for _, share in others) <= 1.001
+
+
+def test_only_the_region_is_looked_at(captioner, pictures):
+    corner = captioner.caption(pictures[0], THREE, region=(0.5, 0.0, 1.0, 0.5))
+    mask = np.zeros((40, 48))
+    mask[:20, 24:] = 1
+    assert_same(captioner.caption(pictures[0], THREE, region=mask), corner)
+    for word in corner.words:
+        np.testing.assert_allclose(word.attention, [[0, 1], [0, 0]], atol=1e-6)
+    assert_same(captioner.caption(pictures[0], THREE, region=(0, 0, 1, 1)), captioner.caption(pictures[0], THREE))
+
+
+@pytest.mark.parametrize(
+    ("region", "rows"),
+    [
+        ((0.0, 0.0, 0.5, 1.0), ["##..", "##..", "##..", "##.."]),
+        ((0.3, 0.3, 0.4, 0.4), ["....", ".#..", "....", "...."]),
+        ((0.0, 0.75, 1.0, 1.0), ["....", "....", "....", "####"]),
+        ((-1.0, -1.0, 0.3, 0.3), ["#...", "....", "....", "...."]),
+    ],
+)
+def test_the_regions_within_a_box(region, rows):
+    assert ["".join(".#"[cell] for cell in row) for row in regions_within(region, 4).astype(int)] == rows
+
+
+@pytest.mark.parametrize("region", [(0.5, 0.5, 0.5, 0.6), (1.1, 0.0, 1.4, 1.0), np.zeros((9, 9))])
+def test_an_empty_region_is_refused(region):
+    with pytest.raises(CaptioningError, match="empty or outside"):
+        regions_within(region, 4)
+
+
+def test_confidence_comes_with_the_bundle_and_with_beams(captioner, pictures):
+    assert captioner.caption(pictures[0]).confidence is None
+    sure = Captioner(
+        captioner.model,
+        captioner.tokenizer,
+        encoder=None,
+        image_size=32,
+        options=THREE,
+        calibration=Calibration(bias=1.0, likelihood=2.0, agreement=0.5),
+    )
+    best = sure.caption(pictures[0])
+    assert best.confidence == sure.calibration.confidence(*signals(best, best.alternatives))
+    one = sure.caption(pictures[0], dataclasses.replace(THREE, num_captions=1))
+    assert one.alternatives == ()
+    assert one.confidence == pytest.approx(best.confidence)
+    assert sure.caption(pictures[0], GREEDY).confidence is None
 
 
 def test_what_is_no_picture_is_refused(captioner, tmp_path):

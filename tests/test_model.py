@@ -183,6 +183,16 @@ def test_mixed_precision_keeps_results_in_float32(bfloat16):
     np.testing.assert_allclose(np.exp(array(log_probs)).sum(-1), 1, atol=1e-5)
 
 
+def test_attention_stays_within_the_regions_given():
+    model, features = build(), features_for(2)
+    where = np.ones((2, REGIONS), bool)
+    where[0, 1:] = False
+    attention = keras.ops.convert_to_numpy(model.step(tokens_for(2, 3), model.start(features, 3, where))[2])
+    np.testing.assert_allclose(attention[0, :, 0], 1, atol=1e-6)
+    free = keras.ops.convert_to_numpy(model.step(tokens_for(2, 3), model.start(features, 3))[2])
+    np.testing.assert_allclose(attention[1], free[1], atol=1e-6)
+
+
 def test_the_attention_penalty_counts_in_training_only():
     model, features, tokens = build(attention_penalty=2.0), features_for(2), tokens_for(2, 2, 5)
     tokens[1, 1, 2:] = 0

@@ -1,0 +1,72 @@
+"""How far a caption can be trusted: how likely and how undisputed it is, turned into a share that was counted.
+
+Of captions with a confidence of 0.8, four in five were good ones on the validation split. Good is a caption that agrees
+with the image's references better than the weakest quarter of people's captions do. Knows nothing of models or images.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+SURE = 0.5  # a caption below this is called "not sure"
+STEPS, RIDGE = 50, 1e-3
+LEAST_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A logistic curve over the two signals of a caption."""
+
+    bias: float
+    likelihood: float
+    agreement: float
+
+    def confidence(self, likelihood: float, agreement: float) -> float:
+        """The share of captions with these signals that are good."""
+        return float(_logistic(self.bias + self.likelihood * likelihood + self.agreement * agreement))
+
+
+def signals(caption: Any, rivals: Sequence[Any]) -> tuple[float, float]:
+    """The mean log-probability of a caption's words, and how many words it shares with its rivals (F1, 0 to 1)."""
+    probabilities = [word.probability for word in caption.words]
+    likelihood = float(np.log(np.maximum(probabilities, 1e-6)).mean()) if probabilities else float(np.log(1e-6))
+    said = [word.text for word in caption.words]
+    shared = [_f1(said, [word.text for word in rival.words]) for rival in rivals]
+    return likelihood, float(np.mean(shared)) if shared else 1.0
+
+
+def _f1(one: Sequence[str], other: Sequence[str]) -> float:
+    common = (Counter(one) & Counter(other)).total()
+    return 2 * common / max(len(one) + len(other), 1)
+
+
+def fit(found: Sequence[tuple[float, float]], good: Sequence[bool]) -> Calibration | None:
+    """The curve that fits which captions were good, given their signals; None where too few or all are alike."""
+    if min(sum(good), len(good) - sum(good)) < 1 or len(good) < LEAST_EXAMPLES:
+        return None
+    columns = np.column_stack([np.ones(len(found)), np.array(found)])
+    centre = np.array([0, *columns[:, 1:].mean(axis=0)])
+    spread = np.array([1, *np.maximum(columns[:, 1:].std(axis=0), 1e-6)])
+    scaled, wanted, weights = (columns - centre) / spread, np.array(good, float), np.zeros(3)
+    for _ in range(STEPS):  # Newton's method; a little ridge keeps it finite where the signals part good from bad
+        shares = _logistic(scaled @ weights)
+        slope = scaled.T @ (wanted - shares) - RIDGE * len(good) * weights
+        curve = scaled.T @ (scaled * (shares * (1 - shares))[:, None]) + RIDGE * len(good) * np.eye(3)
+        weights = weights + np.linalg.solve(curve, slope)
+    weights = weights / spread
+    return Calibration(float(weights[0] - weights @ centre), float(weights[1]), float(weights[2]))
+
+
+def calibration_error(confidences: Sequence[float], good: Sequence[bool], *, bins: int = 10) -> float:
+    """How far confidence and counted share lie apart, on average over captions sorted into bins of equal size."""
+    order = np.argsort(confidences, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    gaps = [abs(np.mean(np.take(confidences, part)) - np.mean(np.take(good, part))) * len(part) for part in parts]
+    return float(sum(gaps) / len(order))
+
+
+def _logistic(value: Any) -> Any:
+    return 1 / (1 + np.exp(-np.clip(value, -30, 30)))
