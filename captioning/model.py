@@ -33,7 +33,6 @@ class ModelConfig:
     lstm_units: int = 512
     embedding_units: int = 200
     dropout: float = 0.4
-    region_dropout: float = 0.0
     attention_penalty: float = 0.0
 
 
@@ -86,7 +85,6 @@ class CaptionModel(keras.Model):
         self.head_context = layers.Dense(config.embedding_units, use_bias=False, name="head_context")
         self.head = layers.Dense(config.vocabulary_size, name="head")
         self.drop_features = _dropout(config.dropout, "drop_features", shape=(None, 1, None))
-        self.drop_regions = _dropout(config.region_dropout, "drop_regions", shape=(None, None, 1))
         self.drop_words = _dropout(config.dropout, "drop_words")
         self.drop_outputs = _dropout(config.dropout, "drop_outputs")
         self.words_live = self.add_weight(name="words_live", initializer="ones", trainable=False)
@@ -117,7 +115,7 @@ class CaptionModel(keras.Model):
             features = self.encoder(features, training=training)
         values = self.feature_projection(features)
         values = self.feature_norm(values + ops.cast(self.positions, values.dtype))
-        values = self.drop_regions(self.drop_features(values, training=training), training=training)
+        values = self.drop_features(values, training=training)
         hidden, cell = ops.split(self.initial_state(_mean(values, where)), 2, axis=-1)
         rows = [ops.repeat(ops.expand_dims(part, 1), num_rows, axis=1) for part in (hidden, cell)]
         shared = [ops.cast(self.keys(values), "float32"), values, *([] if where is None else [where])]

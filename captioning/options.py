@@ -90,13 +90,12 @@ class ModelOptions:
     lstm_units: int = dial(512, "width of the LSTM")
     embedding_units: int = dial(200, "width of the word vectors")
     dropout: float = dial(0.4, "share of features, words and outputs dropped in training")
-    region_dropout: float = dial(0.0, "share of regions dropped in training, so that attention spreads over things")
     attention_penalty: float = dial(0.0, "weight of the doubly stochastic penalty: every region looked at once")
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check(self, "1 or more", _at_least_one, "feature_units", "attention_units", "lstm_units", "embedding_units")
-        _check(self, "0 up to 1", _fraction, "dropout", "region_dropout")
+        _check(self, "0 up to 1", _fraction, "dropout")
         _check(self, "0 or more", _not_negative, "attention_penalty")
         _check(self, "0, or 32 or more", lambda value: value == 0 or value >= 32, "image_size")
 
@@ -184,9 +183,7 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "attention_units": 64,
     "lstm_units": 128,
     "embedding_units": 64,
-    "captions_per_image": 3,
     "dropout": 0.1,
-    "region_dropout": 0.25,
     "epochs": 16,
     "caption_length": 18,
     "label_smoothing": 0.02,

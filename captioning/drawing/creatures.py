@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from captioning.drawing.figures import CREAM, INK, Colour, Figure, Point, arc, shade
+from captioning.drawing.figures import CREAM, INK, WOOD, Colour, Figure, Point, arc, shade
 
 SKINS = ((255, 219, 186), (238, 187, 143), (190, 130, 90), (130, 86, 60))
 HAIRS = ((64, 42, 34), (38, 33, 38), (150, 94, 50), (222, 178, 96))
+STRAW, PINK, SADDLE = (226, 196, 130), (240, 120, 170), (196, 96, 84)
 TROUSERS = ((84, 98, 128), (120, 112, 104), (92, 88, 96), (158, 142, 116))
 
 # From the hip, in leg lengths, to each knee and foot; from the shoulder, in arm lengths, to each elbow and hand.
@@ -39,7 +40,7 @@ def person(noun: str, colour: Colour, pose: str, looks: int = 0) -> Figure:
     """A man, woman, boy or girl in a shirt or dress of this colour; `looks` picks skin, hair and trousers."""
     figure, grown, dressed = Figure(), noun in ("man", "woman"), noun in ("woman", "girl")
     skin, hair, cloth = SKINS[looks % 4], HAIRS[looks // 4 % 4], TROUSERS[looks // 16 % 4]
-    leg, torso, head, arm = (44.0, 32.0, 13.0, 30.0) if grown else (30.0, 27.0, 15.0, 25.0)
+    leg, torso, head, arm = (44.0, 32.0, 14.0, 30.0) if grown else (22.0, 25.0, 19.0, 23.0)
     wide = 13.0 if noun == "man" else 11.0
     hip = (0.0, 9.0 if pose == "sitting" else leg)
     neck = (5.0 if pose in ("running", "carrying") else 0.0, hip[1] + torso)
@@ -80,7 +81,7 @@ def draw_long_hair(figure: Figure, neck: Point, head: float, hair: Colour, noun:
     if noun == "girl":
         for side in (-1, 1):
             bunch = (x + side * head * 1.28, y + head * 0.55)
-            figure.ellipse(bunch, (head * 0.42, head * 0.75), hair, tilt=side * 20)
+            figure.ellipse(bunch, (head * 0.46, head * 0.75), hair, tilt=side * 20)
         return
     corners = ((-1.1, 1), (1.1, 1), (1.15, -0.55), (-1.15, -0.55))
     figure.blob([(x + dx * head, y + dy * head) for dx, dy in corners], hair)
@@ -141,6 +142,25 @@ def draw_head(figure: Figure, centre: Point, radius: float, skin: Colour, hair: 
     figure.polygon(arc(mouth, (radius * 0.3, radius * 0.26), 180, 360), (196, 70, 70))
     if noun == "boy":
         figure.polygon([(x - radius * 0.3, y + radius), (x, y + radius * 1.35), (x + radius * 0.35, y + radius)], hair)
+    if noun == "girl":
+        for side in (-1, 1):
+            draw_bow(figure, (x + side * radius * 1.02, y + radius * 0.42), radius * 0.34)
+    if noun == "man":
+        draw_hat(figure, (x, y + radius * 0.5), radius)
+
+
+def draw_hat(figure: Figure, middle: Point, radius: float) -> None:
+    x, y = middle
+    figure.panel(x - radius * 0.8, y - radius * 0.2, x + radius * 0.8, y + radius * 0.95, STRAW, radius=radius * 0.3)
+    figure.bar(x - radius * 0.84, y + radius * 0.05, x + radius * 0.84, y + radius * 0.32, WOOD)
+    figure.ellipse((x, y), (radius * 1.6, radius * 0.22), STRAW)
+
+
+def draw_bow(figure: Figure, knot: Point, size: float) -> None:
+    x, y = knot
+    for side in (-1, 1):
+        figure.polygon([(x, y), (x + side * size, y + size * 0.8), (x + side * size, y - size * 0.8)], PINK)
+    figure.ellipse(knot, (size * 0.35, size * 0.35), shade(PINK, -0.2))
 
 
 def draw_legs(figure: Figure, hips: Sequence[float], top: float, width: float, colour: Colour, pose: str) -> None:
@@ -193,6 +213,9 @@ def horse(colour: Colour, pose: str) -> Figure:
     figure.blob([(-42, 70), (-56, 62), (-60, 34), (-52, 28), (-48, 46), (-38, 60)], mane)
     draw_legs(figure, (-36, -28, 20, 28), 48, 9.5, colour, pose)
     figure.blob([(-46, 60), (-36, 74), (0, 68), (26, 76), (38, 62), (28, 44), (0, 42), (-36, 42)], colour)
+    figure.polygon([(-20, 72), (-2, 69), (14, 72), (12, 52), (-18, 52)], SADDLE)
+    figure.limb([(-22, 75), (-12, 71), (4, 71), (12, 77)], 6, WOOD)
+    figure.limb([(-3, 54), (-3, 42)], 3, WOOD)
     figure.blob([(14, 68), (32, 98), (44, 108), (52, 96), (42, 62), (32, 50)], colour)
     figure.blob([(36, 108), (48, 112), (76, 90), (76, 80), (66, 78), (48, 90), (40, 94)], colour)
     figure.ellipse((72, 84), (7, 6.5), shade(colour, 0.3))

@@ -98,6 +98,13 @@ class Figure:
         xs, ys = zip(*(point for points, _ in self.shapes for point in points), strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
+    def span(self, depth: float) -> tuple[float, float]:
+        """Left and right of what is above a share of its height, in the figure's own units."""
+        _, bottom, _, top = self.bounds
+        surface = bottom + depth * (top - bottom)
+        xs = [x for points, _ in self.shapes for x, y in points if y >= surface]
+        return min(xs), max(xs)
+
     def paint(self, draw: ImageDraw.ImageDraw, origin: Point, scale: float, *, flip: bool) -> None:
         """Paints the figure with its (0, 0) at `origin`; `scale` is pixels per unit."""
         across = -scale if flip else scale

@@ -27,7 +27,7 @@ COLOURS: dict[str, Colour] = {
 }
 # Height of the upright figure of middle size.
 HEIGHTS = {
-    **{"man": 0.68, "woman": 0.68, "boy": 0.42, "girl": 0.42, "dog": 0.34, "horse": 0.54, "bird": 0.36},
+    **{"man": 0.68, "woman": 0.68, "boy": 0.46, "girl": 0.46, "dog": 0.34, "horse": 0.54, "bird": 0.36},
     **{"ball": 0.3, "balloon": 0.44, "kite": 0.42, "umbrella": 0.48, "car": 0.31, "boat": 0.48, "bicycle": 0.35},
     **{"house": 0.48, "tree": 0.6, "flower": 0.42},
 }
@@ -115,10 +115,10 @@ class Placed:
     @property
     def box(self) -> Box:
         """Left, top, right, bottom of what is seen, within the picture."""
-        top, half = self.y - self.top, self.width / 2
+        top = self.y - self.top
+        seen = [self.spot((x, 0))[0] for x in self.figure.span(self.depth)]
         left, top, right, bottom = (
-            round(min(1.0, max(0.0, edge)), 4)
-            for edge in (self.x - half, top, self.x + half, top + self.visible_height)
+            round(min(1.0, max(0.0, edge)), 4) for edge in (min(seen), top, max(seen), top + self.visible_height)
         )
         return left, top, right, bottom
 
