@@ -41,7 +41,7 @@ APPLICATIONS = {
     "mobilenetv2": EncoderKind("mobilenet_v2", "MobileNetV2", 224, ("block_14", "block_15", "block_16", "Conv_1")),
     "efficientnetv2b0": EncoderKind("efficientnet_v2", "EfficientNetV2B0", 224, ("block6", "top_")),
 }
-TINY_SIZE = 128
+TINY_SIZE = 132
 
 
 def image_size_of(name: str, image_size: int = 0) -> int:
@@ -106,7 +106,7 @@ def _fetched(build: Callable, constructor: str, options: dict[str, Any]) -> "ker
 
 
 def _tiny(images: Any) -> Any:
-    """A small convolutional network, 128 x 128 -> 8 x 8 regions; each sees little beyond its own part of the image."""
+    """A small convolutional network, 132 x 132 -> 11 x 11 regions; each sees little beyond its own part of the image."""
     from keras import layers
 
     def convolve(grid: Any, depth: int, side: int, strides: int, name: str) -> Any:
@@ -116,10 +116,10 @@ def _tiny(images: Any) -> Any:
     def refine(grid: Any, name: str) -> Any:
         return layers.Add(name=f"{name}_sum")([grid, convolve(grid, grid.shape[-1], 3, 1, name)])
 
-    # kernels of even side, so that a region sees what lies in its middle and attention is not drawn half a region off
+    # side and stride of a kernel are both even or both odd, or regions would see what lies half a region off
     grid = convolve(convolve(images, 24, 4, 2, "stage0"), 48, 4, 2, "stage1")
-    grid = refine(convolve(grid, 96, 4, 2, "stage2"), "stage2_again")
-    return refine(convolve(grid, 160, 4, 2, "stage3"), "stage3_again")
+    grid = refine(convolve(grid, 128, 5, 3, "stage2"), "stage2_again")
+    return refine(grid, "stage2_once_more")
 
 
 def open_last_stage(encoder: "keras.Model") -> int:

@@ -84,7 +84,7 @@ class ModelOptions:
 
     encoder: str = dial("resnet50", "the network that looks at the image", choices=ENCODERS)
     encoder_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
-    image_size: int = dial(0, "side of the square the image is brought to; 0: the encoder's own (224, tiny 128)")
+    image_size: int = dial(0, "side of the square the image is brought to; 0: the encoder's own (224, tiny 132)")
     feature_units: int = dial(512, "width of the projected features")
     attention_units: int = dial(384, "width of the additive attention")
     lstm_units: int = dial(512, "width of the LSTM")
@@ -187,7 +187,7 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "epochs": 16,
     "caption_length": 18,
     "label_smoothing": 0.02,
-    "learning_rate": 3e-3,
+    "learning_rate": 4e-3,
     "batch_size": 16,
     "length_penalty": 1.0,
 }

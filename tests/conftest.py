@@ -1,4 +1,4 @@
-"""What several rooms' tests share: thirty words, an untrained captioner of width 8 of 2 x 2 regions, a bundle."""
+"""What several rooms' tests share: thirty words, an untrained captioner of width 8 of 3 x 3 regions, a bundle."""
 
 import numpy as np
 import pytest

@@ -69,7 +69,7 @@ def test_an_encoder_of_its_own_is_asked_for_grids(captioner, captions, pictures,
     apart = Captioner(
         captioner.model, captioner.tokenizer, encoder=captioner.model.encoder, image_size=32, options=THREE
     )
-    assert apart.features(pictures).shape == (7, 4, 160)
+    assert apart.features(pictures).shape == (7, 9, 128)
     for caption, same in zip(apart.caption(pictures), captions, strict=True):
         assert caption.text == same.text
 
@@ -81,7 +81,7 @@ def test_a_caption_is_its_words(captions, captioner):
         assert {word.text for word in caption.words} <= set(captioner.tokenizer.words[4:])
         for word in caption.words:
             assert 0 < word.probability <= 1
-            assert word.attention.shape == (2, 2)
+            assert word.attention.shape == (3, 3)
             assert word.attention.sum() == pytest.approx(1, abs=1e-5)
             assert word.attention.min() >= 0
 
@@ -219,16 +219,18 @@ def test_alternatives_are_the_likeliest_words_but_the_one_said(captioner, pictur
         assert word.text not in dict(others)
         assert others[:3] == likeliest
         assert [share for _, share in others] == sorted((share for _, share in others), reverse=True)
-        assert 0.9 < word.probability + sum(share for _, share in others) <= 1.001
+        assert (
+            0.5 < word.probability + sum(share for _, share in others) <= 1.001
+        )  # the rest goes to <unk> and the like
 
 
 def test_only_the_region_is_looked_at(captioner, pictures):
-    corner = captioner.caption(pictures[0], THREE, region=(0.5, 0.0, 1.0, 0.5))
+    corner = captioner.caption(pictures[0], THREE, region=(0.67, 0.0, 1.0, 0.33))
     mask = np.zeros((40, 48))
-    mask[:20, 24:] = 1
+    mask[:13, 33:] = 1
     assert_same(captioner.caption(pictures[0], THREE, region=mask), corner)
     for word in corner.words:
-        np.testing.assert_allclose(word.attention, [[0, 1], [0, 0]], atol=1e-6)
+        np.testing.assert_allclose(word.attention, [[0, 0, 1], [0, 0, 0], [0, 0, 0]], atol=1e-6)
     assert_same(captioner.caption(pictures[0], THREE, region=(0, 0, 1, 1)), captioner.caption(pictures[0], THREE))
 
 

@@ -69,7 +69,7 @@ def test_bytes_are_as_floats(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "asked", "size"), [("resnet50", 0, 224), ("tiny", 0, 128), ("resnet50", 96, 96), ("tiny", 32, 32)]
+    ("name", "asked", "size"), [("resnet50", 0, 224), ("tiny", 0, 132), ("resnet50", 96, 96), ("tiny", 32, 32)]
 )
 def test_the_size_is_the_one_asked_for_or_the_usual(name, asked, size):
     assert image_size_of(name, asked) == size
@@ -77,14 +77,14 @@ def test_the_size_is_the_one_asked_for_or_the_usual(name, asked, size):
 
 def test_the_tiny_encoder_looks_at_parts_of_the_image_in_order():
     encoder = build_encoder("tiny")
-    assert encoder.input_shape == (None, 128, 128, 3)
-    assert encoder.output_shape == (None, 64, 160)
-    picture = np.full((1, 128, 128, 3), 128, "float32")
+    assert encoder.input_shape == (None, 132, 132, 3)
+    assert encoder.output_shape == (None, 121, 128)
+    picture = np.full((1, 132, 132, 3), 128, "float32")
     plain = np.asarray(encoder(picture))
-    picture[0, 36:44, 100:108] = 255
-    changed = np.abs(np.asarray(encoder(picture)) - plain).sum(axis=-1).reshape(8, 8)
-    assert np.unravel_index(changed.argmax(), (8, 8)) == (2, 6)
-    assert changed[6:].max() == 0
+    picture[0, 38:46, 98:106] = 255
+    changed = np.abs(np.asarray(encoder(picture)) - plain).sum(axis=-1).reshape(11, 11)
+    assert np.unravel_index(changed.argmax(), (11, 11)) == (3, 8)
+    assert changed[7:].max() == 0
 
 
 def test_the_tiny_encoder_trains():
@@ -92,7 +92,7 @@ def test_the_tiny_encoder_trains():
     encoder = build_encoder("tiny", image_size=32)
     before = [weight.numpy() for weight in encoder.trainable_weights]
     encoder.compile("sgd", "mse")
-    pixels, grids = pixels_for(4, 32).astype("float32"), np.ones((4, 4, 160), "float32")
+    pixels, grids = pixels_for(4, 32).astype("float32"), np.ones((4, 9, 128), "float32")
     losses = [encoder.train_on_batch(pixels, grids) for _ in range(3)]
     assert losses[-1] < losses[0]
     for weight, old in zip(encoder.trainable_weights, before, strict=True):
