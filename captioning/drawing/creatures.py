@@ -39,7 +39,8 @@ def limbs(hip: Point, length: float, offsets: Iterable[Point]) -> list[Point]:
 def person(noun: str, colour: Colour, pose: str, looks: int = 0) -> Figure:
     """A man, woman, boy or girl in a shirt or dress of this colour; `looks` picks skin, hair and trousers."""
     figure, grown, dressed = Figure(), noun in ("man", "woman"), noun in ("woman", "girl")
-    skin, hair, cloth = SKINS[looks % 4], HAIRS[looks // 4 % 4], TROUSERS[looks // 16 % 4]
+    hairs = HAIRS if looks % 4 < 2 else HAIRS[:2]  # a fair beard in a dark face would look like a mask
+    skin, hair, cloth = SKINS[looks % 4], hairs[looks // 4 % len(hairs)], TROUSERS[looks // 16 % 4]
     leg, torso, head, arm = (44.0, 32.0, 14.0, 30.0) if grown else (22.0, 25.0, 19.0, 23.0)
     wide = 13.0 if noun == "man" else 11.0
     hip = (0.0, 9.0 if pose == "sitting" else leg)
