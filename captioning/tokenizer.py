@@ -20,7 +20,8 @@ PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
 _IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"  # scripts that put no spaces between words
-_LETTER = rf"(?!{_IDEOGRAPH})[^\W_]"
+_MARKS = "".join(mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark).startswith("M"))
+_LETTER = rf"(?!{_IDEOGRAPH})[^\W_][{_MARKS}]*"  # with the vowel signs and accents that follow it
 _WORD = re.compile(rf"{_IDEOGRAPH}|'s(?!{_LETTER})|(?:{_LETTER})+(?:[-'](?!s(?!{_LETTER}))(?:{_LETTER})+)*")
 
 

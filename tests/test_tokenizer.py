@@ -35,6 +35,8 @@ def tokenizer():
         ("dog's_tail", ["dog", "'s", "tail"]),
         ("2 dogs,3 cats", ["2", "dogs", "3", "cats"]),
         ("Ein Bällchen im Gras", ["ein", "bällchen", "im", "gras"]),
+        ("एक कुत्ता घास पर दौड़ता है", ["एक", "कुत्ता", "घास", "पर", "दौड़ता", "है"]),
+        ("cafe\u0301s \u0301", ["cafés"]),
         ("猫が眠る cat", ["猫", "が", "眠", "る", "cat"]),
         ("dog's猫", ["dog", "'s", "猫"]),
         ("", []),
