@@ -1,23 +1,38 @@
-"""The command line: check, caption, evaluate. Parses, calls one function, prints; imports the heavy rooms only then."""
+"""The command line: caption, attention, evaluate, compare, check, doctor.
+
+Parses, calls one function, prints; imports the heavy rooms only then.
+"""
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from captioning.errors import CaptioningError, DataError, ImageError
+import captioning
+from captioning.errors import CaptioningError
 from captioning.flags import add_flags, from_flags
 from captioning.options import DataOptions, DecodeOptions
 
+SPLITS = ("train", "dev", "test")
 EXAMPLES = {
-    "check": ("my-pictures", "captions.csv --images photos --glove glove.6B.zip"),
     "caption": (
         "photo.jpg holiday/",
         "photo.jpg --bundle artifacts/flickr8k-resnet50 --num-beams 5 --forbid man woman",
+        "holiday/ --output captions.csv                 # once more after a stop: it goes on where it was",
+        "holiday/ --sidecar --alt-text                  # photo.jpg -> photo.txt beside it",
     ),
-    "evaluate": ("my-pictures", "my-pictures --split dev --strategy greedy --predictions greedy.jsonl"),
+    "attention": ("photo.jpg", "photo.jpg --output walk.gif --strategy greedy"),
+    "evaluate": (
+        "my-pictures",
+        "my-pictures --split dev --strategy greedy --predictions greedy.jsonl",
+        "captions.csv --images photos --image-column file --caption-column text",
+    ),
+    "compare": ("artifacts/mine artifacts/scenes", "new/scores.json old/scores.json older/scores.json --split dev"),
+    "check": ("my-pictures", "captions.csv --images photos --glove glove.6B.zip"),
+    "doctor": ("artifacts/scenes", "artifacts/mine --data my-pictures --split dev"),
 }
 
 
@@ -27,99 +42,237 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return flags.run(flags)
     except CaptioningError as error:
-        print(f"captioning: {error}", file=sys.stderr)
+        _tell(str(error))
         return error.exit_status
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _tell(sentence: str) -> None:
+    print(f"captioning: {sentence}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
+    told = "python -m captioning COMMAND --help shows its examples."
     parser = argparse.ArgumentParser(
-        "captioning", description="Captions for photographs: check data, caption, evaluate."
+        "captioning", description="Captions for photographs, and how good they are.", epilog=told
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("-V", "--version", action="version", version=captioning.__version__)
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
+    _add_caption(_command(commands, "caption", "caption images, or folders of them", _caption))
+    _add_attention(_command(commands, "attention", "draw where the network looked for each word", _attention))
+    _add_evaluate(_command(commands, "evaluate", "score a bundle on a split of captioned data", _evaluate))
+    _add_compare(_command(commands, "compare", "tell which of several bundles is better, and how surely", _compare))
     check = _command(commands, "check", "read captioned data without training on it, and report", _check)
-    check.add_argument("data", help="a captioned folder or captions file")
-    for name in ("images", "image_column", "caption_column"):
-        help = DataOptions.__dataclass_fields__[name].metadata["help"]
-        check.add_argument(f"--{name.replace('_', '-')}", default="", help=help)
+    _add_data(check)
     check.add_argument("--glove", default="", metavar="FILE", help="a glove.*.txt or .zip: report which words it holds")
-    caption = _command(commands, "caption", "caption images with a trained bundle", _caption)
-    caption.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of images")
-    evaluate = _command(commands, "evaluate", "score a bundle on a split of captioned data", _evaluate)
-    evaluate.add_argument("data", help="a captioned folder or captions file")
-    evaluate.add_argument("--split", default="test", choices=("train", "dev", "test"))
-    evaluate.add_argument(
-        "--predictions", type=Path, default=Path("predictions.jsonl"), help="file that is written and scored"
-    )
-    evaluate.add_argument("--java", action="store_true", help="METEOR 1.5 too (needs Java and the extra eval)")
-    for command in (caption, evaluate):
-        bundle = "folder of the bundle, whose own search holds where no flag is given (default: %(default)s)"
-        command.add_argument("--bundle", default="artifacts/scenes", help=bundle)
-        command.add_argument("--encoder-weights", default="imagenet", help="weights file of a frozen encoder")
-        add_flags(command, DecodeOptions)
+    _add_doctor(_command(commands, "doctor", "look a bundle over for the usual failures", _doctor))
     return parser
 
 
 def _command(commands: Any, name: str, purpose: str, run: Callable[[argparse.Namespace], int]) -> Any:
     examples = "".join(f"\n  python -m captioning {name} {example}" for example in EXAMPLES[name])
     keep_lines = argparse.RawDescriptionHelpFormatter
-    command = commands.add_parser(name, help=purpose, epilog=f"examples:{examples}", formatter_class=keep_lines)
+    command = commands.add_parser(
+        name, help=purpose, description=purpose, epilog=f"examples:{examples}", formatter_class=keep_lines
+    )
     command.set_defaults(run=run)
     return command
 
 
+def _add_caption(command: Any) -> None:
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of images")
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--output", type=Path, metavar="FILE", help="file that is written, instead of the terminal")
+    place.add_argument("--sidecar", action="store_true", help="a file beside each image: photo.jpg -> photo.txt")
+    command.add_argument(
+        "--format",
+        default="",
+        choices=("text", "csv", "json", "jsonl", "txt"),
+        help="by itself what --output ends in, txt for sidecars, text on the terminal",
+    )
+    command.add_argument(
+        "--if-exists",
+        default="skip",
+        choices=("skip", "overwrite", "append", "prepend"),
+        help="what happens to captions already there; append and prepend: to text sidecars (default: %(default)s)",
+    )
+    command.add_argument(
+        "--alt-text",
+        action="store_true",
+        help="a sentence of at most 125 characters that does not begin with “a picture of”",
+    )
+    command.add_argument(
+        "--attention", action="store_true", help="json, jsonl: each word with its probability and attention too"
+    )
+    _add_search(command)
+
+
+def _add_attention(command: Any) -> None:
+    command.add_argument("image", type=Path, metavar="IMAGE")
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="a .png with a panel for each word, or a .gif that walks through the words (default: IMAGE-attention.png)",
+    )
+    _add_search(command)
+
+
+def _add_evaluate(command: Any) -> None:
+    _add_data(command)
+    command.add_argument("--split", default="test", choices=SPLITS, help="(default: %(default)s)")
+    command.add_argument(
+        "--predictions",
+        type=Path,
+        default=Path("predictions.jsonl"),
+        metavar="FILE",
+        help="file that is written and scored (default: %(default)s)",
+    )
+    command.add_argument("--java", action="store_true", help="METEOR 1.5 too (needs Java and the extra eval)")
+    _add_search(command)
+
+
+def _add_compare(command: Any) -> None:
+    cards = "folders of bundles, or their scores.json, with predictions-*.jsonl beside; all are compared with the first"
+    command.add_argument("first", type=Path, metavar="CARD", help=cards)
+    command.add_argument("others", type=Path, metavar="CARD", nargs="+")
+    command.add_argument("--split", default="", choices=SPLITS, help="(default: test, or dev where there is no test)")
+
+
+def _add_doctor(command: Any) -> None:
+    command.add_argument("bundle", metavar="BUNDLE", help="folder of the bundle")
+    command.add_argument(
+        "--data", default="", metavar="PATH", help="look at captioned images of yours, not at drawings"
+    )
+    _add_columns(command)
+    command.add_argument("--split", default="dev", choices=SPLITS, help="of the data (default: %(default)s)")
+    _add_encoder_weights(command)
+
+
+def _add_data(command: Any) -> None:
+    command.add_argument("data", metavar="DATA", help="a captioned folder or captions file")
+    _add_columns(command)
+
+
+def _add_columns(command: Any) -> None:
+    for name in ("images", "image_column", "caption_column"):
+        help = DataOptions.__dataclass_fields__[name].metadata["help"]
+        command.add_argument(f"--{name.replace('_', '-')}", default="", metavar=name.upper(), help=help)
+
+
+def _add_search(command: Any) -> None:
+    bundle = "folder of the bundle, whose own search holds where no flag is given (default: %(default)s)"
+    command.add_argument("--bundle", default="artifacts/scenes", help=bundle)
+    _add_encoder_weights(command)
+    add_flags(command, DecodeOptions)
+
+
+def _add_encoder_weights(command: Any) -> None:
+    command.add_argument("--encoder-weights", default="imagenet", help="weights file of a frozen encoder")
+
+
+def _load(flags: argparse.Namespace) -> Any:
+    return captioning.load(flags.bundle, encoder_weights=flags.encoder_weights)
+
+
+def _dataset(flags: argparse.Namespace) -> Any:
+    """The data set that the flags describe, and the folder that its images are named in."""
+    from captioning.sources import open_dataset
+
+    columns = {name: getattr(flags, name) for name in ("images", "image_column", "caption_column")}
+    return open_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"))
+
+
+def _caption(flags: argparse.Namespace) -> int:
+    from captioning.album import caption_album, gather_images
+    from captioning.book import BookOptions, opened
+
+    names = ("format", "output", "sidecar", "if_exists", "alt_text", "attention")
+    options = BookOptions(**{name: getattr(flags, name) for name in names})
+    images = gather_images(flags.paths)
+    captioner = _load(flags)
+    search = from_flags(flags, captioner.options)
+    with opened(options, several=search.num_captions > 1) as book:
+        problems = caption_album(captioner, images, book, search)
+    _tell_left_out(problems, len(images))
+    return 1 if problems else 0
+
+
+def _tell_left_out(problems: Sequence[str], total: int) -> None:
+    if problems:
+        _tell("\n".join([f"{len(problems):,} of {total:,} images left out:", *(f"  {each}" for each in problems)]))
+
+
+def _attention(flags: argparse.Namespace) -> int:
+    from captioning import doctor, overlay
+    from captioning.images import read_image
+    from captioning.storage import write_whole
+
+    output = flags.output or Path(f"{flags.image.stem}-attention.png")
+    kind = output.suffix.lower()
+    if kind not in (".png", ".gif"):
+        raise CaptioningError(f"{output} cannot be drawn: a name that ends in .png or .gif was expected.")
+    image = read_image(flags.image)
+    captioner = _load(flags)
+    caption = captioner.caption(image, from_flags(flags, captioner.options))
+    if kind == ".gif":
+        data = overlay.walk_gif(image, caption.words)
+    else:
+        data = overlay.strip_png(image, caption.words, str(caption))
+    write_whole(output, data)
+    print(caption)
+    moves = doctor.attention_moves([[word.attention for word in caption.words]])
+    if not moves.healthy:
+        _tell(f"attention: {moves.what}; captioning doctor {flags.bundle} tells more.")
+    return 0
+
+
+def _evaluate(flags: argparse.Namespace) -> int:
+    from captioning.evaluation import card_text, evaluate
+
+    dataset, root = _dataset(flags)
+    captioner = _load(flags)
+    card, problems = evaluate(
+        captioner,
+        dataset,
+        root,
+        split=flags.split,
+        predictions=flags.predictions,
+        options=from_flags(flags, captioner.options),
+        java=flags.java,
+    )
+    print(json.dumps(card, indent=2) if not sys.stdout.isatty() else card_text(card))
+    _tell_left_out(problems, card["images"] + len(problems))
+    return 0
+
+
+def _compare(flags: argparse.Namespace) -> int:
+    from captioning.evaluation import compare
+
+    print(compare([flags.first, *flags.others], flags.split))
+    return 0
+
+
 def _check(flags: argparse.Namespace) -> int:
     from captioning.check import inspect
-    from captioning.data import read_dataset
     from captioning.glove import known_words
 
-    images = Path(flags.images) if flags.images else None
-    dataset = read_dataset(
-        Path(flags.data), image_column=flags.image_column, caption_column=flags.caption_column, images=images
-    )
+    dataset, _ = _dataset(flags)
     print(inspect(dataset, known_words=known_words(Path(flags.glove)) if flags.glove else None).text())
     return 0
 
 
-def _caption(flags: argparse.Namespace) -> int:
-    import captioning
+def _doctor(flags: argparse.Namespace) -> int:
+    from captioning.doctor import examine
+    from captioning.evaluation import images_of
 
-    paths = _images(flags.paths)
-    captioner = captioning.load(flags.bundle, encoder_weights=flags.encoder_weights)
-    options = from_flags(flags, captioner.options)
-    unreadable = 0
-    for path in paths:
-        try:
-            best = captioner.caption(path, options)
-        except ImageError as error:
-            unreadable += 1
-            print(f"captioning: {error}", file=sys.stderr)
-        else:
-            print(*(f"{path}\t{found}" for found in (best, *best.alternatives)), sep="\n")
-    return 1 if unreadable else 0
-
-
-def _images(paths: Sequence[Path]) -> list[Path]:
-    from captioning.data import find_images
-
-    images: list[Path] = []
-    for path in paths:
-        found = find_images(path) if path.is_dir() else [path]
-        if not found:
-            raise DataError(f"{path} holds no image; give a folder with some, or an image.")
-        images += found
-    return images
-
-
-def _evaluate(flags: argparse.Namespace) -> int:
-    import captioning
-    from captioning.evaluation import card_text, evaluate
-
-    captioner = captioning.load(flags.bundle, encoder_weights=flags.encoder_weights)
-    options = from_flags(flags, captioner.options)
-    card = evaluate(
-        captioner, Path(flags.data), split=flags.split, predictions=flags.predictions, options=options, java=flags.java
-    )
-    print(json.dumps(card, indent=2) if not sys.stdout.isatty() else card_text(card))
-    return 0
+    split = images_of(_dataset(flags)[0], flags.split) if flags.data else None
+    captioner = _load(flags)
+    about = json.loads(Path(flags.bundle, "config.json").read_text("utf-8")).get("about", {})
+    findings = examine(captioner, about, split)
+    print(*(finding.text() for finding in findings), sep="\n")
+    return 0 if all(finding.healthy for finding in findings) else 1

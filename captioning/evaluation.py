@@ -1,4 +1,4 @@
-"""Any captioner + a split -> a predictions file -> a score card.
+"""Any captioner + a split -> a predictions file -> a score card; two cards -> which captioner is better.
 
 The file is scored, not the captioner, so that what was scored can be read and scored again.
 """
@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captioning import confidence, metrics
+from captioning.album import caption_images, told
 from captioning.confidence import Calibration
-from captioning.data import read_dataset
-from captioning.errors import DataError
+from captioning.data import Dataset
+from captioning.errors import DataError, ImageError
 from captioning.options import DecodeOptions
 from captioning.storage import write_whole
 from captioning.tokenizer import normalise
@@ -25,6 +26,7 @@ TOKENISER = "lower case, no punctuation, 's apart"
 GREEDY = DecodeOptions(strategy="greedy")
 WATCHED = 8
 CHUNK = 1024
+ALIKE = ("split", "image_list_sha256", "references_per_image", "tokeniser")  # in cards that can be compared
 
 
 class Validation(NamedTuple):
@@ -116,23 +118,39 @@ def validator(captioner: Any, features: Any, split: Mapping[Path, Sequence[str]]
 
 
 def evaluate(
-    captioner: Any, data: Path, *, split: str, predictions: Path, options: DecodeOptions, java: bool = False
-) -> dict[str, Any]:
-    """Captions a split of any captioned data into a predictions file, and gives the score card of that file."""
-    dataset = read_dataset(data)
+    captioner: Any,
+    dataset: Dataset,
+    root: Path,
+    *,
+    split: str,
+    predictions: Path,
+    options: DecodeOptions,
+    java: bool = False,
+) -> tuple[dict[str, Any], list[str]]:
+    """Captions a split into a predictions file; gives its score card, and a sentence for each image left out.
+
+    Images are named relative to `root`.
+    """
+    references, found = images_of(dataset, split), {}
+    for batch in caption_images(captioner, references, options):
+        found.update(batch)
+    problems = [told(image, seen) for image, seen in found.items() if isinstance(seen, ImageError)]
+    captions = {image: seen for image, seen in found.items() if not isinstance(seen, ImageError)}
+    if not captions:
+        raise DataError(f"None of the {len(found):,} images of the {split} split can be read; first: {problems[0]}")
+    readable = {image: references[image] for image in captions}
+    write_whole(predictions, predictions_text(predictions_of(captions.values(), readable, root)))
+    about = {"data": dataset.name, "images_left_out": len(problems), "decoding": asdict(options)}
+    return score_card(read_predictions(predictions), split=split, about=about, java=java), problems
+
+
+def images_of(dataset: Dataset, split: str) -> dict[Path, list[str]]:
+    """The images of a split with their captions, refused where there are none."""
     images = dataset.splits.get(split)
     if not images:
         found = ", ".join(f"{name} ({len(held)} images)" for name, held in dataset.splits.items())
-        raise DataError(f"{data} has no {split} split; it has {found}.")
-    root = data if data.is_dir() else data.parent
-    captions = [caption for part in _chunks(list(images)) for caption in captioner.caption(part, options)]
-    write_whole(predictions, predictions_text(predictions_of(captions, images, root.absolute())))
-    about = {"data": dataset.name, "decoding": asdict(options)}
-    return score_card(read_predictions(predictions), split=split, about=about, java=java)
-
-
-def _chunks(images: list[Path]) -> list[list[Path]]:
-    return [images[first : first + CHUNK] for first in range(0, len(images), CHUNK)]
+        raise DataError(f"{dataset.name} has no {split} split; it has {found}.")
+    return images
 
 
 def score_card(
@@ -179,9 +197,75 @@ def variety(captions: Sequence[str]) -> dict[str, float]:
     }
 
 
+class Scored(NamedTuple):
+    """A card, the predictions that it is of by image, and what it is called."""
+
+    name: str
+    card: dict[str, Any]
+    predictions: dict[str, Prediction]
+
+
+def compare(paths: Sequence[Path], split: str = "") -> str:
+    """How the cards of bundles, or of their scores.json, differ from the first one's; by default on test, else dev."""
+    found = [_read_cards(path) for path in paths]
+    shared = [name for name in ("test", "dev", "train") if all(name in cards for cards in found)]
+    if not shared or split not in ("", *shared):
+        raise DataError(f"Not all of these have a card of the {split or 'same'} split; give bundles of the same data.")
+    pairs = zip(paths, found, strict=True)
+    first, *others = [_scored(path, cards[split or shared[0]]) for path, cards in pairs]
+    return "\n\n".join(_comparison(other, first) for other in others)
+
+
+def _read_cards(path: Path) -> dict[str, dict[str, Any]]:
+    """The cards of a scores.json by split, or the one card in it."""
+    file = path / "scores.json" if path.is_dir() else path
+    try:
+        cards = json.loads(file.read_text("utf-8"))
+        cards = {cards["split"]: cards} if "split" in cards else cards
+        if all({*ALIKE, "scores"} <= card.keys() for card in cards.values()):
+            return cards
+    except OSError:
+        raise DataError(f"There is no {file}; give the folder of a bundle, or a scores.json.") from None
+    except (ValueError, AttributeError, TypeError):
+        pass
+    raise DataError(f"{file} holds no score cards; give the folder of a bundle, or a scores.json.")
+
+
+def _scored(path: Path, card: dict[str, Any]) -> Scored:
+    folder = path if path.is_dir() else path.parent
+    file = folder / f"predictions-{card['split']}.jsonl"
+    if not file.is_file():
+        raise DataError(f"{folder} lacks {file.name}, without which its card cannot be compared; copy it beside.")
+    predictions = {each.image: each for each in read_predictions(file)}
+    if image_list_hash(list(predictions)) != card["image_list_sha256"]:
+        raise DataError(f"{file} does not hold the captions that the card beside it is of; copy both again.")
+    return Scored(str(path), card, predictions)
+
+
+def _comparison(one: Scored, other: Scored) -> str:
+    gains = difference(one.card, other.card)
+    pairs = [(one.predictions[image], other.predictions[image]) for image in one.predictions]
+    if any(mine.references != theirs.references for mine, theirs in pairs):
+        raise DataError("These cards cannot be compared: the references of their images differ.")
+    ours, theirs = ([_tokens(each.caption) for each in side] for side in zip(*pairs, strict=True))
+    references = [[_tokens(text) for text in mine.references] for mine, _ in pairs]
+    intervals = metrics.difference(ours, theirs, references, java="METEOR" in gains)
+    lines = [f"{one.name} against {other.name}: {one.card['split']} split, {one.card['images']} images"]
+    lines.append(f"  {'':<26}{'its':>5}  other  difference")
+    for name in [name for name in intervals if name in gains]:
+        values = [side.card["scores"][name]["value"] for side in (one, other)]
+        lines.append(f"  {name:<26}{values[0]:.3f}  {values[1]:.3f}  {_gain_text(intervals[name])}")
+    return "\n".join(lines)
+
+
+def _gain_text(gain: metrics.Score) -> str:
+    verdict = "  better" if gain.low > 0 else "  worse" if gain.high < 0 else ""
+    return f"{gain.value:+.3f}  (95 % between {gain.low:+.3f} and {gain.high:+.3f}){verdict}"
+
+
 def difference(card: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
     """How much better each score of `card` is; cards of other images, references or tokens are refused."""
-    for name in ("split", "image_list_sha256", "references_per_image", "tokeniser"):
+    for name in ALIKE:
         if card[name] != other[name]:
             raise DataError(
                 f"These cards cannot be compared: {name} is {card[name]} in one, {other[name]} in the other."
@@ -199,4 +283,5 @@ def card_text(card: dict[str, Any]) -> str:
         lines.append(f"  {name:<26}{score['value']:.3f}   (95 % between {score['low']:.3f} and {score['high']:.3f})")
     lines.append(f"  {'CIDEr-D, images shuffled':<26}{card['shuffled_images']['CIDEr-D']:.3f}")
     lines.append(f"  {'distinct captions':<26}{card['variety']['distinct_captions']:.0%}")
+    lines += [f"  {name.replace('_', ' '):<26}{share:.0%}" for name, share in card.get("scenes", {}).items()]
     return "\n".join(lines)

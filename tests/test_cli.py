@@ -2,11 +2,14 @@
 
 import json
 import os
+import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,7 +19,8 @@ from captioning.options import DecodeOptions
 from captioning.scenes import write_scenes
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL")
+HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "tqdm")
+COMMANDS = ("caption", "attention", "evaluate", "compare", "check", "doctor")
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +82,15 @@ def test_help_is_at_once():
     told = python("-m", "captioning", "--help")
     after = os.times()
     assert told.returncode == 0, told.stderr
-    assert all(command in told.stdout for command in ("check", "caption", "evaluate"))
+    assert all(f"\n    {command} " in told.stdout for command in COMMANDS)
     seconds = sum(after[2:4]) - sum(before[2:4])  # its own processor time, however busy the machine is
-    assert seconds < 0.5
+    assert seconds < 0.3
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["caption", "--help"], ["evaluate"], ["caption", "a.jpg", "--no"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], *([command, "--help"] for command in COMMANDS), ["evaluate"], ["caption", "a.jpg", "--no"]],
+)
 def test_nothing_heavy_is_imported_to_explain_or_refuse(arguments):
     script = (
         "import sys\nfrom captioning.cli import main\n"
@@ -94,15 +101,15 @@ def test_nothing_heavy_is_imported_to_explain_or_refuse(arguments):
     assert not set(HEAVY) & set(modules)
 
 
-@pytest.mark.parametrize("command", ["check", "caption", "evaluate"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_examples_in_help_are_commands_that_work(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     prefix = "  python -m captioning "
     shown = [line.removeprefix(prefix) for line in capsys.readouterr().out.splitlines() if line.startswith(prefix)]
-    assert len(shown) == 2
+    assert len(shown) == len(cli.EXAMPLES[command]) >= 2
     for line in shown:
-        assert cli._parser().parse_args(line.split()).run is getattr(cli, f"_{command}")
+        assert cli._parser().parse_args(shlex.split(line, comments=True)).run is getattr(cli, f"_{command}")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +121,10 @@ def test_the_examples_in_help_are_commands_that_work(command, capsys):
         ["caption"],
         ["evaluate", "data", "--split", "all"],
         ["caption", "a.png", "--top-p", "x"],
+        ["caption", "a.png", "--output", "a.csv", "--sidecar"],
+        ["compare", "one"],
+        ["doctor"],
+        ["attention"],
     ],
 )
 def test_a_command_that_cannot_be_parsed_shows_the_usage(arguments, capsys):
@@ -126,6 +137,16 @@ def test_a_stop_by_the_person_is_no_traceback(monkeypatch, capsys):
 
     monkeypatch.setattr(captioning, "load", stop)
     assert run(capsys, "caption", "a.png") == (130, "", "")
+
+
+def test_whoever_reads_the_output_may_stop_reading():
+    script = "import sys\nfrom captioning import cli\ncli._check = lambda flags: print('x' * 10**6) or 0\n"
+    script += "sys.exit(cli.main(['check', 'data']))"
+    reader = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    reader.stdout.close()
+    assert reader.wait() == 141
+    assert reader.stderr.read() == b""
+    reader.stderr.close()
 
 
 def test_check_reports(drawn, capsys):
@@ -196,9 +217,63 @@ def test_an_unreadable_picture_does_not_stop_the_others(loaded, album, capsys):
         str(album / "a.png"),
         str(album / "more.jpg" / "b.png"),
     ]
-    assert err.startswith("captioning: ")
-    assert err.count("\n") == 1
-    assert "aa.jpg" in err
+    what = "is not a picture; expected JPEG, PNG, GIF, BMP or WebP."
+    assert err == f"captioning: 1 of 3 images left out:\n  {album}/aa.jpg {what}\n"
+
+
+def odd_pictures(folder):
+    """Pictures of every odd kind, by whether they can be read: {name: reason or ""}."""
+    folder.mkdir()
+    smooth = Image.fromarray(np.add.outer(np.arange(48), 2 * np.arange(40)).astype("uint8"))
+    smooth.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(np.asarray(smooth).astype("uint16") << 8).save(folder / "sixteen-bit.png")
+    smooth.convert("P").save(folder / "palette.png", transparency=bytes(range(0, 256)))
+    frames = [smooth.convert("RGB"), smooth.convert("RGB").rotate(90)]
+    frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    smooth.convert("RGB").save(folder / "turned.jpg", exif=turned)
+    smooth.resize((1, 1)).save(folder / "dot.png")
+    Image.new("L", (50_000, 1)).save(folder / "line.png")
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 10_000, 10_000, 8, 2, 0, 0, 0) + bytes(4)
+    (folder / "hundred-megapixels.png").write_bytes(header)
+    (folder / "nothing.jpg").write_bytes(b"")
+    (folder / "text.png").write_text("not a picture")
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(16))
+    (folder / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    return {name: "" for name in ("animated.gif", "cmyk.jpg", "palette.png", "sixteen-bit.png", "turned.jpg")} | {
+        "dot.png": "is 1 x 1 pixels",
+        "line.png": "is 50000 x 1 pixels",
+        "hundred-megapixels.png": "has more than 50 megapixels",
+        "nothing.jpg": "is empty",
+        "text.png": "is not a picture",
+        "phone.heic": "is HEIC",
+        "drawing.svg": "is SVG",
+    }
+
+
+def test_of_odd_pictures_the_readable_ones_are_captioned_and_the_others_named(loaded, tmp_path, capsys):
+    reasons = odd_pictures(tmp_path / "odd")
+    status, out, err = run(capsys, "caption", tmp_path / "odd", tmp_path / "odd" / "drawing.svg")
+    assert status == 1
+    captioned = [Path(line.partition("\t")[0]).name for line in out.splitlines()]
+    assert captioned == sorted(name for name, reason in reasons.items() if not reason)
+    first, *named = err.splitlines()
+    assert first == "captioning: 7 of 12 images left out:"
+    for line in named:
+        path, _, told = line.strip().partition(" ")
+        assert told.startswith(reasons.pop(Path(path).name))
+        assert told.endswith((".", "again.", "it."))
+    assert not any(reasons.values())
+
+
+def test_a_turned_picture_is_captioned_upright(loaded, tmp_path, pictures, capsys):
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    Image.fromarray(pictures[2]).rotate(180).save(tmp_path / "turned.png", exif=turned)
+    assert (
+        run(capsys, "caption", tmp_path / "turned.png")[1] == f"{tmp_path}/turned.png\t{loaded.caption(pictures[2])}\n"
+    )
 
 
 def test_a_picture_that_is_not_there_is_named(loaded, album, capsys):
@@ -213,9 +288,11 @@ def test_a_folder_without_pictures_is_refused(loaded, tmp_path, capsys):
     assert_refused(capsys, "caption", tmp_path, saying="holds no image")
 
 
-def test_a_missing_bundle_is_refused(album, tmp_path, capsys):
-    assert_refused(capsys, "caption", album, "--bundle", tmp_path / "none", saying="is not a bundle")
-    assert_refused(capsys, "evaluate", album, "--bundle", tmp_path / "none", saying="is not a bundle")
+def test_a_missing_bundle_is_refused(album, drawn, tmp_path, capsys):
+    missing = tmp_path / "none"
+    for arguments in (("caption", album), ("attention", album / "a.png"), ("evaluate", drawn)):
+        assert_refused(capsys, *arguments, "--bundle", missing, saying="is not a bundle")
+    assert_refused(capsys, "doctor", missing, saying="is not a bundle")
 
 
 def test_flags_override_the_bundles_search(loaded, album, pictures, capsys):
@@ -228,13 +305,13 @@ def test_flags_override_the_bundles_search(loaded, album, pictures, capsys):
 def test_flags_not_given_are_the_bundles_own(loaded, album, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(loaded, "options", DecodeOptions(max_length=6, num_beams=4, forbid=("dog",)))
-    monkeypatch.setattr(type(loaded), "caption", lambda self, path, options: asked.append(options) or Said())
+    monkeypatch.setattr(type(loaded), "caption", lambda self, images, options: asked.append(options) or [Said()])
     run(capsys, "caption", album / "a.png", "--num-beams", 2, "--forbid", "cat", "man")
     assert asked == [DecodeOptions(max_length=6, num_beams=2, forbid=("cat", "man"))]
 
 
 class Said:
-    alternatives = ()
+    alternatives, confidence, score = (), None, 0.0
 
 
 def test_all_captions_asked_for_are_printed(loaded, album, capsys):
@@ -243,6 +320,63 @@ def test_all_captions_asked_for_are_printed(loaded, album, capsys):
     lines = out.splitlines()
     assert len(set(lines)) == 3
     assert all(line.startswith(f"{path}\t") for line in lines)
+
+
+def test_captions_go_to_a_file_which_is_gone_on_with(loaded, album, pictures, tmp_path, capsys):
+    output = tmp_path / "captions.csv"
+    assert run(capsys, "caption", album / "a.png", "--output", output) == (0, "", "")
+    assert run(capsys, "caption", album, "--output", output) == (0, "", "")
+    header, *rows = output.read_text().splitlines()
+    assert header == '"image","caption","confidence","score"'
+    assert [row.split(",")[:2] for row in rows] == [
+        [f'"{album}/a.png"', f'"{loaded.caption(pictures[0])}"'],
+        [f'"{album}/more.jpg/b.png"', f'"{loaded.caption(pictures[1])}"'],
+    ]
+
+
+def test_captions_go_beside_their_images(loaded, album, pictures, capsys):
+    flags = ("--sidecar", "--alt-text", "--num-captions", 2)
+    assert run(capsys, "caption", album, *flags) == (0, "", "")
+    first, second = (album / "a.txt").read_text().splitlines()
+    assert first == f"{loaded.caption(pictures[0])}.".capitalize()
+    assert second.endswith(".")
+    (album / "a.txt").write_text("mine\n")
+    run(capsys, "caption", album, *flags)
+    assert (album / "a.txt").read_text() == "mine\n"
+    run(capsys, "caption", album, *flags, "--if-exists", "append")
+    assert (album / "a.txt").read_text().splitlines() == ["mine", first, second]
+
+
+def test_a_mistake_about_the_output_is_told_before_anything_is_loaded(album, capsys):
+    assert_refused(capsys, "caption", album, "--output", "captions", saying="tells no format")
+    assert_refused(capsys, "caption", album, "--attention", saying="needs --format json")
+
+
+def test_attention_is_drawn(loaded, album, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run(capsys, "attention", album / "a.png", "--max-length", 3)
+    assert (status, out) == (0, f"{loaded.caption(pictures[0], DecodeOptions(max_length=3))}\n")
+    with Image.open(tmp_path / "a-attention.png") as strip:
+        assert strip.format == "PNG"
+    status, *_ = run(capsys, "attention", album / "a.png", "--max-length", 3, "--output", tmp_path / "walk.gif")
+    with Image.open(tmp_path / "walk.gif") as walk:
+        assert (status, walk.format, walk.n_frames > 1) == (0, "GIF", True)
+
+
+def test_attention_that_stands_still_is_told(loaded, album, tmp_path, capsys, monkeypatch):
+    still = loaded.caption(album / "a.png")
+    for word in still.words:
+        word.attention[:] = still.words[0].attention
+    monkeypatch.setattr(type(loaded), "caption", lambda self, image, options: still)
+    status, _, err = run(capsys, "attention", album / "a.png", "--output", tmp_path / "a.png")
+    assert status == 0
+    assert err.startswith("captioning: attention: 0% of it goes elsewhere")
+    assert err.count("\n") == 1
+
+
+def test_attention_that_cannot_be_drawn_is_refused(loaded, album, tmp_path, capsys):
+    assert_refused(capsys, "attention", album / "a.png", "--output", "a.jpg", saying="ends in .png or .gif")
+    assert_refused(capsys, "attention", tmp_path / "none.png", saying="does not exist")
 
 
 def test_flags_that_do_not_go_together_are_refused(loaded, album, capsys):
@@ -276,3 +410,67 @@ def test_a_split_that_is_not_there_is_refused(loaded, data, tmp_path, capsys):
     arguments = ("evaluate", data, "--predictions", tmp_path / "predictions.jsonl")
     assert_refused(capsys, *arguments, saying="has no test split")
     assert not (tmp_path / "predictions.jsonl").exists()
+
+
+def test_evaluate_names_what_it_leaves_out(loaded, data, tmp_path, capsys):
+    (data / "Images" / "test_00000.jpg").write_bytes(b"")
+    status, out, err = run(capsys, "evaluate", data, "--predictions", tmp_path / "predictions.jsonl")
+    assert status == 0
+    assert err.startswith("captioning: 1 of 2 images left out:\n")
+    assert "test_00000.jpg is empty" in err
+    card = json.loads(out)
+    assert (card["images"], card["images_left_out"]) == (1, 1)
+
+
+def test_evaluate_reads_columns_by_the_names_given(loaded, pictures, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for number, picture in enumerate(pictures[:3]):
+        Image.fromarray(picture).save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "table.csv").write_text("foto,weight,words\n" + "".join(f"{n}.png,7,a dog runs\n" for n in range(3)))
+    columns = ("--image-column", "foto", "--caption-column", "words", "--images", tmp_path / "photos")
+    place = ("--predictions", tmp_path / "predictions.jsonl")
+    status, out, _ = run(capsys, "evaluate", tmp_path / "table.csv", *columns, *place)
+    assert (status, json.loads(out)["images"]) == (0, 1)
+
+
+def test_compare_tells_which_is_better(loaded, drawn, tmp_path, capsys):
+    for length in (2, 6):
+        folder = tmp_path / str(length)
+        place = ("--predictions", folder / "predictions-test.jsonl")
+        _, out, _ = run(capsys, "evaluate", drawn, *place, "--max-length", length)
+        (folder / "scores.json").write_text(out)
+    status, out, err = run(capsys, "compare", tmp_path / "2", tmp_path / "6" / "scores.json")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{tmp_path}/6/scores.json against {tmp_path}/2: test split, 2 images\n")
+    assert "CIDEr-D" in out
+
+
+def test_cards_that_are_not_alike_are_refused(saved, tmp_path, capsys):
+    assert_refused(capsys, "compare", saved, saved, saying="a card of the same split")
+    assert_refused(capsys, "compare", tmp_path / "none", saved, saying="There is no")
+
+
+def test_the_doctor_tells_what_is_wrong(loaded, saved, capsys, monkeypatch):
+    status, out, _ = run(capsys, "doctor", saved)
+    assert status == int("FOUND" in out)
+    assert "  captions: " in out
+    monkeypatch.setattr(type(loaded), "caption", lambda self, images: [Same()] * len(images))
+    status, out, _ = run(capsys, "doctor", saved)
+    assert status == 1
+    assert "FOUND    captions: 1 different ones" in out
+    assert "\n         remedy: " in out
+
+
+class Same:
+    words = ()
+
+    def __str__(self):
+        return "a dog"
+
+
+def test_the_doctor_looks_at_captioned_images(loaded, saved, tmp_path, capsys):
+    data = write_scenes(tmp_path / "scenes", sizes={"train": 1, "dev": 8})
+    _, out, _ = run(capsys, "doctor", saved, "--data", data)
+    assert "captions and images: CIDEr-D is" in out
+    assert_refused(capsys, "doctor", saved, "--data", data, "--split", "train", saying="1 images of this split")
+    assert_refused(capsys, "doctor", saved, "--data", data, "--split", "test", saying="has no test split")

@@ -1,4 +1,4 @@
-"""Predictions are written, read and scored: perfect ones well, shuffled ones badly; unlike cards are not compared."""
+"""Predictions are written, read and scored: perfect ones well, shuffled ones badly; like cards are compared."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from captioning import evaluation
+from captioning.data import read_dataset
 from captioning.errors import DataError
 from captioning.evaluation import (
     Prediction,
     caption_split,
     card_text,
+    compare,
     difference,
     evaluate,
     image_list_hash,
@@ -57,7 +59,9 @@ def card():
 
 
 class Parrot:
-    """Says what it was told of a row of features, or of a file by its name."""
+    """Says what it was told of a row of features, or of an image by its shade of red."""
+
+    image_size = 8
 
     def __init__(self, captions=SUBJECTS) -> None:
         self.captions = captions
@@ -69,7 +73,7 @@ class Parrot:
 
     def caption(self, images, options):
         self.asked.append((len(images), options))
-        return [self.captions[int(image.stem)] for image in images]
+        return [self.captions[image[0, 0, 0] // 40] for image in images]
 
 
 # Predictions
@@ -190,6 +194,99 @@ def test_cards_of_other_images_are_not_compared(card):
         difference(card, card_of(perfect()[1:]))
 
 
+# Bundles against each other
+
+
+def bundle(folder: Path, predictions: list[Prediction], **about) -> Path:
+    """A folder with the cards and predictions of two splits, as a training writes them."""
+    folder.mkdir()
+    cards = {split: score_card(predictions, split=split, about=about) for split in ("dev", "test")}
+    (folder / "scores.json").write_text(json.dumps(cards))
+    for split in cards:
+        (folder / f"predictions-{split}.jsonl").write_text(predictions_text(predictions))
+    return folder
+
+
+@pytest.fixture
+def good(tmp_path):
+    return bundle(tmp_path / "good", perfect())
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """Says the same of all; its images come in another order."""
+    return bundle(tmp_path / "bad", [Prediction(each.image, "a dog", each.references) for each in perfect()[::-1]])
+
+
+def verdicts(text: str) -> dict[str, str]:
+    lines = [line.split() for line in text.splitlines() if "95 %" in line]
+    return {words[0]: words[-1] if words[-1] in ("better", "worse") else "" for words in lines}
+
+
+def test_the_better_bundle_is_told_with_its_intervals(good, bad):
+    text = compare([bad, good])
+    assert text.startswith(f"{good} against {bad}: test split, 6 images\n")
+    assert set(verdicts(text).values()) == {"better"}
+    assert set(verdicts(compare([good, bad], "dev")).values()) == {"worse"}
+
+
+def test_nothing_is_better_where_the_interval_holds_zero(good, tmp_path):
+    told = perfect()
+    told[0] = Prediction(told[0].image, "a dog", told[0].references)
+    nearly = bundle(tmp_path / "nearly", told)
+    text = compare([good, good, nearly])
+    assert set(verdicts(text).values()) == set(verdicts(compare([nearly, good])).values()) == {""}
+    assert text.count("against") == 2
+    assert "+0.000  (95 % between +0.000 and +0.000)" in text
+
+
+def test_a_scores_file_and_its_folder_are_the_same_and_a_single_card_will_do(good, bad):
+    (bad / "scores.json").write_text(json.dumps(json.loads((bad / "scores.json").read_text())["dev"]))
+    text = compare([good / "scores.json", bad])
+    assert ": dev split, 6 images" in text
+    assert text == compare([good / "scores.json", bad / "scores.json"]).replace(str(bad / "scores.json"), str(bad))
+
+
+def test_scores_that_only_one_card_has_are_left_out(good, bad):
+    cards = json.loads((bad / "scores.json").read_text())
+    del cards["test"]["scores"]["ROUGE-L"]
+    (bad / "scores.json").write_text(json.dumps(cards))
+    assert "ROUGE-L" not in compare([good, bad])
+
+
+def _write(folder, name, text):
+    (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "saying"),
+    [
+        (lambda folder: (folder / "scores.json").unlink(), "There is no .*scores.json; give the folder"),
+        (lambda folder: _write(folder, "scores.json", "{"), "holds no score cards"),
+        (lambda folder: _write(folder, "scores.json", "[]"), "holds no score cards"),
+        (lambda folder: _write(folder, "scores.json", '{"test": {}}'), "holds no score cards"),
+        (lambda folder: _write(folder, "scores.json", "{}"), "a card of the same split"),
+        (lambda folder: (folder / "predictions-test.jsonl").unlink(), r"lacks predictions-test\.jsonl"),
+        (lambda folder: _write(folder, "predictions-test.jsonl", ""), "not hold the captions that the card"),
+    ],
+)
+def test_a_bundle_that_cannot_be_compared_is_refused(good, bad, spoil, saying):
+    spoil(bad)
+    with pytest.raises(DataError, match=saying):
+        compare([good, bad])
+
+
+def test_bundles_of_other_images_or_references_are_refused(good, tmp_path):
+    fewer = bundle(tmp_path / "fewer", perfect()[1:])
+    with pytest.raises(DataError, match="image_list_sha256"):
+        compare([good, fewer])
+    retold = [Prediction(each.image, each.caption, (*each.references[1:], "others")) for each in perfect()]
+    with pytest.raises(DataError, match="references of their images differ"):
+        compare([good, bundle(tmp_path / "retold", retold)])
+    with pytest.raises(DataError, match="a card of the train split"):
+        compare([good, good], "train")
+
+
 # Validation in training
 
 
@@ -228,28 +325,41 @@ def data(tmp_path):
     return folder
 
 
-def test_a_split_is_captioned_written_and_scored(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "CHUNK", 4)
+def test_a_split_is_captioned_written_and_scored(data, tmp_path):
     parrot, options, path = Parrot(), DecodeOptions(num_beams=2), tmp_path / "predictions.jsonl"
-    card = evaluate(parrot, data, split="test", predictions=path, options=options)
-    assert parrot.asked == [(4, options), (2, options)]
+    card, problems = evaluate(parrot, read_dataset(data), data, split="test", predictions=path, options=options)
+    assert parrot.asked == [(6, options)]
     written = read_predictions(path)
     assert {(each.image, each.caption) for each in written} == {
         (f"Images/{number}.png", subject) for number, subject in enumerate(SUBJECTS)
     }
     assert card["scores"]["BLEU-4"]["value"] == pytest.approx(1)
-    assert (card["data"], card["decoding"]["num_beams"]) == ("mine", 2)
+    assert (card["data"], card["images_left_out"], card["decoding"]["num_beams"]) == ("mine", 0, 2)
+    assert problems == []
 
 
-def test_a_folder_and_its_file_name_the_same_images(data, tmp_path, monkeypatch):
-    monkeypatch.chdir(data)
-    cards = [
-        evaluate(Parrot(), path, split="test", predictions=tmp_path / "p.jsonl", options=DecodeOptions())
-        for path in (data, data / "captions.csv", Path("."), Path("captions.csv"))
-    ]
-    assert len({card["image_list_sha256"] for card in cards}) == 1
+def test_an_image_that_cannot_be_read_is_left_out_and_named(data, tmp_path):
+    (data / "Images" / "2.png").write_bytes(b"")
+    path = tmp_path / "predictions.jsonl"
+    card, problems = evaluate(
+        Parrot(), read_dataset(data), data, split="test", predictions=path, options=DecodeOptions()
+    )
+    assert problems == [f"{data}/Images/2.png is empty; copy or download it again."]
+    assert (card["images"], card["images_left_out"]) == (5, 1)
+    assert card["scores"]["BLEU-4"]["value"] == pytest.approx(1)
+    assert [each.image for each in read_predictions(path)] == [f"Images/{number}.png" for number in (0, 1, 3, 4, 5)]
+
+
+def test_a_split_of_which_nothing_can_be_read_is_refused(data, tmp_path):
+    for image in (data / "Images").iterdir():
+        image.write_bytes(b"")
+    path = tmp_path / "predictions.jsonl"
+    with pytest.raises(DataError, match=r"None of the 6 images .* first: .*0\.png is empty"):
+        evaluate(Parrot(), read_dataset(data), data, split="test", predictions=path, options=DecodeOptions())
+    assert not path.exists()
 
 
 def test_a_split_that_is_not_there(data, tmp_path):
+    path = tmp_path / "predictions.jsonl"
     with pytest.raises(DataError, match=r"has no dev split; it has .*test \(6 images\)"):
-        evaluate(Parrot(), data, split="dev", predictions=tmp_path / "p.jsonl", options=DecodeOptions())
+        evaluate(Parrot(), read_dataset(data), data, split="dev", predictions=path, options=DecodeOptions())
