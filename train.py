@@ -18,6 +18,7 @@ from typing import Any
 from captioning.errors import CaptioningError, DataError
 from captioning.flags import add_flags, defaults, from_flags
 from captioning.options import (
+    FEEDBACK,
     RECORDS,
     SCENES,
     SMOKE,
@@ -38,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         is_scenes = not flags.data and flags.dataset == "scenes"
         preset = (SCENES if is_scenes else {}) | (SMOKE if flags.smoke else {})
-        train(*(from_flags(flags, defaults(record, preset)) for record in RECORDS))
+        preset |= FEEDBACK if flags.from_feedback else {}
+        if flags.from_feedback and not (flags.data or flags.dataset):
+            raise DataError("--from-feedback goes on with what the bundle learnt from: give --data or --dataset too.")
+        records = [from_flags(flags, defaults(record, preset)) for record in RECORDS]
+        (retrain if flags.from_feedback else train)(*records)
     except CaptioningError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return error.exit_status
@@ -108,6 +113,23 @@ def train(
         bundle.save(folder, parts, files=files, about=about)
         training.forget(workshop)
     print(f'\ncaptioning.load("{folder}") opens it; its card is {folder}/README.md')
+
+
+def retrain(
+    data: DataOptions,
+    words: WordOptions,
+    eye: ModelOptions,
+    how: TrainOptions,
+    decoding: DecodeOptions,
+    run: RunOptions,
+) -> None:
+    """Fine-tunes a bundle on what people corrected; it goes on with its own words, network and search."""
+    from captioning.quiet import import_keras
+
+    import_keras()
+    from captioning.extras.retraining import retrain
+
+    retrain(data, words, eye, how, run)
 
 
 def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[Any, Path]:

@@ -163,6 +163,8 @@ class DecodeOptions:
 class RunOptions:
     """Where things are kept, and whether to go on or begin again."""
 
+    from_feedback: str = dial("", "a feedback database; --bundle is fine-tuned on its corrections")
+    bundle: str = dial("", "the folder of the bundle that --from-feedback fine-tunes, leaving it as it is")
     name: str = dial("", "the bundle's name; by itself the data's name and the encoder's")
     artifacts: str = dial("artifacts", "folder of the bundles")
     downloads: str = dial("data", "folder of data sets that are fetched or drawn")
@@ -171,6 +173,10 @@ class RunOptions:
     resume: bool = dial(False, "go on with an interrupted training")
     overwrite: bool = dial(False, "begin again, and replace a bundle of this name at the end")
     smoke: bool = dial(False, "everything tiny: the whole recipe in under a minute")
+
+    def __post_init__(self) -> None:
+        _require(not self.from_feedback or self.bundle != "", "from_feedback", self.from_feedback, "--bundle FOLDER")
+        _require(not self.bundle or self.from_feedback != "", "bundle", self.bundle, "--from-feedback FILE")
 
 
 RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions)
@@ -191,6 +197,8 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "batch_size": 16,
     "length_penalty": 1.0,
 }
+
+FEEDBACK: dict[str, Any] = {"epochs": 3, "learning_rate": 3e-4}  # what suits a bundle that learns from corrections
 
 SMOKE: dict[str, Any] = {
     "epochs": 1,

@@ -47,6 +47,8 @@ ARROWS = {
     "drawing": "",
     "errors": "",
     "evaluation": "album confidence data errors metrics options storage tokenizer",
+    "extras": "batches bundle captioner card catalogue check checkpoint errors evaluation features images metrics options"
+    " overlay sources storage tokenizer training",
     "features": "errors images storage",
     "figure": "",
     "flags": "",
@@ -236,7 +238,8 @@ def recipe(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.noted = []
-    monkeypatch.setattr(module, "train", lambda *records: module.noted.append(records))
+    for name in ("train", "retrain"):
+        monkeypatch.setattr(module, name, lambda *records: module.noted.append(records))
     return module
 
 
