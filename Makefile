@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: train test test-jax test-torch clean
+.PHONY: train app test test-jax test-torch clean
 
 train: .venv/installed
 	$(VENV)/python train.py --dataset scenes --overwrite
+
+app: .venv/installed
+	$(VENV)/python app_gradio.py
 
 test: .venv/developer
 	$(VENV)/ruff check .

@@ -106,7 +106,7 @@ def _fetched(build: Callable, constructor: str, options: dict[str, Any]) -> "ker
 
 
 def _tiny(images: Any) -> Any:
-    """A small convolutional network, 132 x 132 -> 11 x 11 regions; each sees little beyond its own part of the image."""
+    """A small convolutional network, 132 x 132 -> 11 x 11 regions; each sees little beyond its part of the image."""
     from keras import layers
 
     def convolve(grid: Any, depth: int, side: int, strides: int, name: str) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import app_gradio
 import captioning
 from captioning import cli
 from captioning.flags import add_flags
@@ -21,7 +22,7 @@ from captioning.options import RECORDS
 
 ROOT = Path(__file__).parent.parent
 ROOMS = sorted((ROOT / "captioning").rglob("*.py"))
-SCRIPTS = [*ROOMS, ROOT / "train.py"]
+SCRIPTS = [*ROOMS, ROOT / "train.py", ROOT / "app_gradio.py"]
 PROSE = [*sorted(ROOT.glob("*.md")), ROOT / "artifacts" / "README.md", ROOT / "glove" / "README.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -30,6 +31,7 @@ ARROWS = {
     "__init__": "bundle captioner quiet",
     "__main__": "cli",
     "album": "book data errors images options",
+    "app": "__init__ book captioner confidence errors extras images options overlay quiet scenes",
     "batches": "",
     "book": "confidence errors storage",
     "bundle": "captioner confidence errors features model options storage tokenizer",
@@ -47,8 +49,8 @@ ARROWS = {
     "drawing": "",
     "errors": "",
     "evaluation": "album confidence data errors metrics options storage tokenizer",
-    "extras": "batches bundle captioner card catalogue check checkpoint errors evaluation features images metrics options"
-    " overlay sources storage tokenizer training",
+    "extras": "batches bundle captioner card catalogue check checkpoint errors evaluation features images metrics"
+    " options overlay sources storage tokenizer training",
     "features": "errors images storage",
     "figure": "",
     "flags": "",
@@ -275,7 +277,7 @@ def flags_of(parser: argparse.ArgumentParser) -> set[str]:
 def test_every_flag_in_prose_exists():
     parser = argparse.ArgumentParser()
     add_flags(parser, *RECORDS)
-    known = flags_of(parser) | flags_of(cli._parser())
+    known = flags_of(parser) | flags_of(cli._parser()) | flags_of(app_gradio.flag_parser())
     for path in (*PROSE, *SCRIPTS):
         flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
         assert flags <= known, path
@@ -292,6 +294,7 @@ def test_the_python_in_the_readme_names_what_there_is():
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert blocks
     known = {*captioning.__all__, *dir(Captioner), *Caption.__dataclass_fields__, *Word.__dataclass_fields__}
+    known |= {"predict"}  # of gradio_client.Client
     for block in blocks:
         assert {node.attr for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Attribute)} <= known
 

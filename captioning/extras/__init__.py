@@ -1,1 +1,1 @@
-"""Rooms that only some need: each has one door, and nothing in the rooms outside imports them."""
+"""Rooms that only some need: each has one door, and of the rooms outside only the app imports them."""

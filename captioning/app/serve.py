@@ -1,0 +1,143 @@
+"""Puts a page on a port, behind a password where others can reach it, until it is told to stop."""
+
+import contextlib
+import io
+import logging
+import os
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from captioning.app.shelf import Shelf
+from captioning.errors import CaptioningError
+from captioning.extras.feedback import FeedbackStore
+from captioning.quiet import import_keras
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+LARGEST = "10mb"  # of an upload
+PEOPLE = 128  # sessions that are remembered, those used last
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where the app is reached, and by whom."""
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    share: bool = False
+    auth: str = ""
+
+    @property
+    def is_public(self) -> bool:
+        """Whether others than the person at this computer can reach it."""
+        return self.share or self.host not in LOCAL
+
+    def credentials(self) -> tuple[str, str] | None:
+        """The user and the password that are asked for; a public page is never without."""
+        if self.auth:
+            user, _, password = self.auth.partition(":")
+            if not (user and password):
+                raise CaptioningError("--auth needs a user and a password, as in --auth ada:lovelace.")
+            return user, password
+        return ("guest", secrets.token_urlsafe(12)) if self.is_public else None
+
+
+def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, feedback: Path) -> None:
+    """Serves the bundles until Ctrl-C; whatever was uploaded is gone afterwards."""
+    credentials = service.credentials()
+    refuse_taken(service)
+    with scratch_folder(), contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        shelf, store = Shelf(folders, encoder_weights=encoder_weights), FeedbackStore(feedback)
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that a new search is compiled is no news
+        print(f"Loading {shelf.names[0]} ...", flush=True)
+        import_keras()
+        warm_up(shelf)
+        page = open_page(shelf, store, service, credentials)
+        print(greeting(service, page.share_url, credentials))
+        try:
+            threading.Event().wait()
+        finally:
+            page.close(verbose=False)
+    print("\nStopped; what was uploaded is removed.")
+
+
+def refuse_taken(service: Service) -> None:
+    """Says so at once if the port cannot be had."""
+    family = socket.AF_INET6 if ":" in service.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((service.host, service.port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CaptioningError(
+            f"{service.host}:{service.port} cannot be used ({reason.lower()}); choose another --port or --host."
+        ) from None
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[None]:
+    """A folder for uploads and what is made of them, for Gradio and to be removed with all that is in it."""
+    with tempfile.TemporaryDirectory(prefix="captioning-", ignore_cleanup_errors=True) as folder:
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
+        yield
+
+
+def warm_up(shelf: Shelf) -> None:
+    """Captions one picture, the whole of it and a part, so that nobody has to wait for what is done once."""
+    from captioning.app.describing import describe
+    from captioning.app.pictures import example_png
+
+    path = Path(os.environ["GRADIO_TEMP_DIR"], "first.png")
+    path.write_bytes(example_png(0))
+    for region in (None, (0.0, 0.0, 0.5, 0.5)):
+        describe(shelf, shelf.names[0], str(path), region=region)
+
+
+def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials: tuple[str, str] | None) -> Any:
+    """The page, being served; `share_url` is None where there is no public link."""
+    from captioning.app.page import LOOKS, THEME, build_page
+
+    page = build_page(shelf, store, is_public=service.is_public)
+    with contextlib.redirect_stdout(io.StringIO()):  # Gradio's own lines, in place of which we print ours
+        page.launch(
+            server_name=service.host,
+            server_port=service.port,
+            share=service.share,
+            auth=credentials,
+            max_file_size=LARGEST,
+            state_session_capacity=PEOPLE,
+            theme=THEME,
+            css_paths=LOOKS,
+            footer_links=["api", "settings"],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            prevent_thread_lock=True,
+            quiet=True,
+        )
+    return page
+
+
+def greeting(service: Service, link: str | None, credentials: tuple[str, str] | None) -> str:
+    """What the terminal says once the page is there."""
+    host = "localhost" if service.host == "0.0.0.0" else service.host
+    lines = [f"The app is on http://{host}:{service.port}, Ctrl-C stops it."]
+    if link:
+        lines.append(f"Everyone who has the password can reach it at {link} for a week at most.")
+    elif service.share:
+        lines.append("There is no public link: Gradio's tunnel could not be reached. The app is served here alone.")
+    if credentials and not service.auth:
+        lines.append(f"User {credentials[0]}, password {credentials[1]} (--auth user:password sets your own).")
+    if service.is_public:
+        lines.append("Feedback is taken, but shown only by an app on 127.0.0.1 without --share.")
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""The bundles on offer: found, loaded when first asked for, kept, and lent to one request at a time.
+
+Knows nothing of pages. Keras is not asked to do two things at once, so there is one lock for all bundles.
+"""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import captioning
+from captioning.errors import BundleError, CaptioningError
+from captioning.options import DecodeOptions
+
+
+def find_bundles(artifacts: Path) -> list[Path]:
+    """The bundles in a folder, sorted by name; a training in progress is none."""
+    found = sorted(path.parent for path in artifacts.glob("[!.]*/config.json"))
+    if not found:
+        raise BundleError(f"{artifacts} holds no bundle; train one with make train.")
+    return found
+
+
+class Shelf:
+    """Captioners by name; the name is that of the bundle's folder."""
+
+    def __init__(self, folders: Sequence[Path], *, encoder_weights: str = "imagenet") -> None:
+        self._folders: dict[str, Path] = {}
+        self._weights, self._lock = encoder_weights, threading.Lock()
+        self._captioners: dict[str, Any] = {}
+        for folder in folders:
+            name = folder.resolve().name
+            if not (folder / "config.json").is_file():
+                raise BundleError(f"{folder} is not a bundle: it has no config.json; train one with make train.")
+            if name in self._folders:
+                raise BundleError(f"{folder} and {self._folders[name]} share a name; rename one of the folders.")
+            self._folders[name] = folder
+        assert self._folders, "a shelf holds at least one bundle"
+
+    @property
+    def names(self) -> list[str]:
+        """The bundles' names; the first is the one that a page begins with."""
+        return list(self._folders)
+
+    def folder(self, name: str) -> Path:
+        """The folder of a bundle."""
+        if name not in self._folders:
+            raise CaptioningError(f"No bundle here is called {name}; choose one of {', '.join(self._folders)}.")
+        return self._folders[name]
+
+    def search(self, name: str) -> DecodeOptions:
+        """A bundle's own search, with all the captions that it finds."""
+        with self.captioner(name) as captioner:
+            return all_beams(captioner.options)
+
+    def draws(self, name: str) -> bool:
+        """Whether a bundle was trained on the built-in drawn scenes."""
+        about = json.loads((self.folder(name) / "config.json").read_bytes()).get("about", {})
+        return about.get("data") == "scenes"
+
+    @contextlib.contextmanager
+    def captioner(self, name: str) -> Iterator[Any]:
+        """The captioner of a bundle, to nobody else until the block ends."""
+        folder = self.folder(name)
+        with self._lock:
+            if name not in self._captioners:
+                self._captioners[name] = captioning.load(folder, encoder_weights=self._weights)
+            yield self._captioners[name]
+
+
+def all_beams(options: DecodeOptions) -> DecodeOptions:
+    """The same search, but with every caption that its beams hold: they cost nothing more."""
+    return replace(options, num_captions=options.num_beams) if options.strategy == "beam" else options

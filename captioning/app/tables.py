@@ -1,0 +1,128 @@
+"""What is shown as lists, as HTML: many captioned pictures, scores, captions epoch by epoch, feedback.
+
+Whatever comes from a bundle, a person or a file is escaped here.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from captioning.app.answers import Row
+from captioning.app.describing import sureness
+from captioning.app.pictures import data_uri, shown
+from captioning.app.record import Learning
+from captioning.extras.feedback import Feedback, FeedbackStore
+
+THUMBNAIL = 160  # pixels
+
+
+def table(kind: str, heads: Sequence[str], lines: Sequence[str]) -> str:
+    """A table of a kind, with the names of its columns and its lines as HTML."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def batch_table(rows: Sequence[Row], paths: Sequence[str]) -> str:
+    """A line for every picture: a small copy, its name, and its caption or what is wrong with it."""
+    bad = sum(bool(row["problem"]) for row in rows)
+    says = f"{len(rows) - bad} captioned" + (f", {bad} could not be read" if bad else "")
+    lines = [_batch_line(row, path) for row, path in zip(rows, paths, strict=True)]
+    return f'<p class="faint" role="status">{says}</p>' + table("many", ("Picture", "Caption", "Confidence"), lines)
+
+
+def _batch_line(row: Row, path: str) -> str:
+    if row["problem"]:
+        return f'<tr class="bad">{_named(row, "")}<td colspan="2">{escape(row["problem"])}</td></tr>'
+    name = _named(row, data_uri(shown(path), longest=THUMBNAIL))
+    return f"<tr>{name}<td>{escape(row['caption'])}</td><td>{sureness(row['confidence'])}</td></tr>"
+
+
+def _named(row: Row, picture: str) -> str:
+    small = f'<img alt="" src="{picture}">' if picture else '<span class="blank"></span>'
+    return f'<th scope="row"><div>{small}<span>{escape(row["image"])}</span></div></th>'
+
+
+def score_table(cards: dict[str, Any]) -> str:
+    """The scores of every split side by side, with their 95 % intervals."""
+    if not cards:
+        return _absent("scores")
+    splits = list(reversed(cards.values()))
+    heads = ["", *(f"{card['split']}, {card['images']:,} pictures" for card in splits)]
+    names = dict.fromkeys(name for card in splits for name in card["scores"])
+    lines = [_score_line(name, [_interval(card["scores"].get(name)) for card in splits]) for name in names]
+    shuffled = [f"{card['shuffled_images']['CIDEr-D']:.3f}" for card in splits]
+    distinct = [f"{card['variety']['distinct_captions']:.0%}" for card in splits]
+    lines += [_score_line("CIDEr-D, images shuffled", shuffled), _score_line("Distinct captions", distinct)]
+    note = '<p class="faint">Small numbers: where the score lies with 95 % certainty.</p>'
+    return table("scores", heads, lines) + note
+
+
+def _score_line(name: str, cells: Sequence[str]) -> str:
+    return f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _interval(score: dict[str, float] | None) -> str:
+    return f"{score['value']:.3f} <small>{score['low']:.3f} to {score['high']:.3f}</small>" if score else ""
+
+
+def _absent(what: str) -> str:
+    return f'<p class="faint">This bundle has no {what}.</p>'
+
+
+def lapse(learning: Learning, epoch: int) -> str:
+    """What the watched pictures were called after an epoch, counted from 1; words that stay to the end are dark."""
+    if not learning.captions:
+        return _absent("record of its learning")
+    now, last = learning.captions[epoch - 1], learning.captions[-1]
+    cards = [
+        f"<li>{_watched(image, name)}<p>{_staying(caption, final)}</p></li>"
+        for image, name, caption, final in zip(learning.images, learning.names, now, last, strict=True)
+    ]
+    note = '<p class="faint">Underlined words did not stay.</p>'
+    return f'{note}<ul class="lapse" aria-label="Captions after epoch {epoch}">{"".join(cards)}</ul>'
+
+
+def _watched(image: Any, name: str) -> str:
+    return f'<span class="name">{escape(name)}</span>' if image is None else f'<img alt="" src="{data_uri(image)}">'
+
+
+def _staying(caption: str, final: str) -> str:
+    left, words = final.split(), []
+    for word in caption.split():
+        stays = word in left
+        if stays:
+            left.remove(word)
+        words.append(escape(word) if stays else f'<span class="passing">{escape(word)}</span>')
+    return " ".join(words)
+
+
+def feedback_list(entries: Sequence[Feedback], store: FeedbackStore, *, most: int) -> str:
+    """What people said, newest first and so many at most, each with a box to tick, and a button to delete those."""
+    if not entries:
+        return '<p class="faint" role="status">No feedback fits.</p>'
+    says = "1 entry" if len(entries) == 1 else f"{len(entries):,} entries"
+    says += f", the newest {most} of them here" if len(entries) > most else ""
+    cards = "".join(_said(entry, store) for entry in entries[:most])
+    return (
+        f'<div class="bar"><span class="faint" role="status">{says}</span>'
+        f'<button type="button" class="quiet" data-all>Tick all</button>'
+        f'<button type="button" class="quiet danger" data-delete>Delete ticked</button></div>'
+        f'<ul class="said">{cards}</ul>'
+    )
+
+
+def _said(entry: Feedback, store: FeedbackStore) -> str:
+    rated = "not rated" if entry.rating is None else f"rated {entry.rating} of 5"
+    better = f"<p><ins>{escape(entry.correction)}</ins></p>" if entry.correction else ""
+    comment = f"<p>&ldquo;{escape(entry.comment)}&rdquo;</p>" if entry.comment else ""
+    kind = "was" if entry.correction else ""
+    return (
+        f'<li><input type="checkbox" data-id="{entry.id}" aria-label="Entry {entry.id}: {escape(entry.caption)}">'
+        f'{_copy(entry, store)}<div><p class="{kind}">{escape(entry.caption)}</p>{better}{comment}'
+        f'<p class="faint">{rated}, {escape(entry.bundle)}, {escape(entry.time[:16].replace("T", " "))}</p></div></li>'
+    )
+
+
+def _copy(entry: Feedback, store: FeedbackStore) -> str:
+    path = store.image(entry)
+    return f'<img alt="" src="{data_uri(shown(path), longest=THUMBNAIL)}">' if path.exists() else ""
