@@ -80,7 +80,7 @@ def train(
         training.refuse_to_destroy(folder, workshop, run)
         dataset, source = read_data(data, how, run)
         splits = {"dev": dataset.splits["train"]} | {split: held for split, held in dataset.splits.items() if held}
-        tokenizer, vectors = learn_words(splits["train"], words, eye, how, run)
+        tokenizer, vectors, coverage = learn_words(splits["train"], words, eye, how, run)
         encoder, grids, pixels, precision = look(splits, eye, how, run)
 
         config = config_for(eye, len(tokenizer), encoder.output_shape)
@@ -106,6 +106,8 @@ def train(
         about = (
             recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}, "best epoch": progress.best_epoch + 1}
         )
+        if vectors is not None:
+            about["glove_coverage"] = round(coverage, 4)
         files, cards, calibration = judge(captioner, pixels or grids, splits, source, about)
         parts = replace(parts, calibration=calibration)
         captioner = parts.captioner()
@@ -149,8 +151,8 @@ def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[An
 
 def learn_words(
     split: dict[Path, list[str]], words: WordOptions, eye: ModelOptions, how: TrainOptions, run: RunOptions
-) -> tuple[Any, Any]:
-    """The tokenizer of the training captions and the first vectors of its words."""
+) -> tuple[Any, Any, float]:
+    """The tokenizer of the training captions, the first vectors of its words, and the share that GloVe has."""
     from captioning.glove import word_vectors
     from captioning.tokenizer import SPECIAL_WORDS, Tokenizer
 
@@ -160,11 +162,11 @@ def learn_words(
         raise DataError(f"No word is seen {words.min_count} times in the training captions; lower --min-count.")
     ids = [tokenizer.encode(caption) for caption in captions]
     glove_folder = Path(run.glove_folder)
-    vectors, told = word_vectors(
+    vectors, coverage, told = word_vectors(
         words.glove, tokenizer.words, ids, dimension=eye.embedding_units, folder=glove_folder, seed=how.seed
     )
     print(f"{len(tokenizer):,} words; {told}")
-    return tokenizer, vectors
+    return tokenizer, vectors, coverage
 
 
 def look(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> tuple[Any, Any, Any, str]:

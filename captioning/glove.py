@@ -67,21 +67,22 @@ def known_words(path: Path) -> set[str]:
 
 def word_vectors(
     choice: str, words: Sequence[str], captions: Sequence[Sequence[int]], *, dimension: int, folder: Path, seed: int = 0
-) -> tuple[np.ndarray | None, str]:
-    """The rows that a choice of "auto", "fit", "none" or a file gives the vocabulary, and a sentence on them."""
+) -> tuple[np.ndarray | None, float, str]:
+    """The rows that a choice of "auto", "fit", "none" or a file gives the vocabulary, for how much of it, a sentence."""
     path = Path(choice)
     if choice == "none":
-        return None, "word vectors start at random"
+        return None, 0.0, "word vectors start at random"
     if choice in ("auto", "fit"):
         found = find_glove(folder, dimension) if choice == "auto" else None
         if not found:
             matrix = fit_glove(captions, len(words), dimension=dimension, seed=seed)
-            return matrix, f"GloVe fitted on {len(captions):,} captions, {dimension} numbers a word"
+            return matrix, 1.0, f"GloVe fitted on {len(captions):,} captions, {dimension} numbers a word"
         path = found
     if not path.is_file():
         raise DataError(f"--glove {choice}: there is no such file; give a glove.*.txt or .zip, auto, fit or none.")
     vectors = read_glove(path, words, dimension=dimension, seed=seed)
-    return vectors.matrix, f"{path.name} holds {vectors.coverage:.0%} of the vocabulary's {len(words):,} words"
+    told = f"{path.name} holds {vectors.coverage:.0%} of the vocabulary's {len(words):,} words"
+    return vectors.matrix, vectors.coverage, told
 
 
 @contextmanager

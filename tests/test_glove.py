@@ -41,6 +41,19 @@ def test_words_get_their_numbers(path, text):
     assert vectors.coverage == pytest.approx(2 / 3)
 
 
+def test_what_each_choice_gives(path, tmp_path):
+    def chosen(choice, folder):
+        return glove.word_vectors(choice, WORDS, [[4, 5], [4, 6]], dimension=50, folder=folder)
+
+    for choice in (str(path), "auto"):
+        matrix, coverage, told = chosen(choice, path.parent)
+        np.testing.assert_array_equal(matrix, read(path).matrix)
+        assert coverage == pytest.approx(2 / 3)
+        assert "holds 67%" in told
+    assert chosen("fit", path.parent)[1:] == chosen("auto", tmp_path / "empty")[1:] == (1.0, chosen("fit", tmp_path)[2])
+    assert chosen("none", path.parent)[:2] == (None, 0.0)
+
+
 def test_rows_without_vector(path):
     many = [*WORDS, *(f"word{number}" for number in range(200))]
     vectors = read(path, many)
