@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 __version__ = "0.1.0"
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings are not for our users
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are not for our users
 
 
 def load(path: str | Path, *, encoder_weights: str = "imagenet") -> "Captioner":

@@ -68,7 +68,7 @@ def known_words(path: Path) -> set[str]:
 def word_vectors(
     choice: str, words: Sequence[str], captions: Sequence[Sequence[int]], *, dimension: int, folder: Path, seed: int = 0
 ) -> tuple[np.ndarray | None, float, str]:
-    """The rows that a choice of "auto", "fit", "none" or a file gives the vocabulary, for how much of it, a sentence."""
+    """What a choice of "auto", "fit", "none" or a file gives: rows, the share of the vocabulary it has, a sentence."""
     path = Path(choice)
     if choice == "none":
         return None, 0.0, "word vectors start at random"

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import os
 import secrets
 import signal
@@ -55,7 +54,6 @@ def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, fe
     with scratch_folder(), contextlib.suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         shelf, store = Shelf(folders, encoder_weights=encoder_weights), FeedbackStore(feedback)
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that a new search is compiled is no news
         print(f"Loading {shelf.names[0]} ...", flush=True)
         import_keras()
         warm_up(shelf)
