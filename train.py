@@ -101,17 +101,14 @@ def train(
         progress = fitting.train(phases)
 
         parts = bundle.in_float32(parts)  # scored as it will be loaded
-        captioner, told = parts.captioner(), {"data": dataset.name, "precision": precision}
+        told = {"data": dataset.name, "precision": precision, "glove_coverage": coverage}
         weights = Path(eye.encoder_weights).name  # no path of this machine goes into a bundle
         about = (
             recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}, "best epoch": progress.best_epoch + 1}
         )
-        if vectors is not None:
-            about["glove_coverage"] = round(coverage, 4)
-        files, cards, calibration = judge(captioner, pixels or grids, splits, source, about)
+        files, cards, calibration = judge(parts.captioner(), pixels or grids, splits, source, about)
         parts = replace(parts, calibration=calibration)
-        captioner = parts.captioner()
-        files |= tell(name, progress, splits, cards, captioner)
+        files |= tell(name, progress, splits, cards, parts.captioner())
         bundle.save(folder, parts, files=files, about=about)
         training.forget(workshop)
     print(f'\ncaptioning.load("{folder}") opens it; its card is {folder}/README.md')
@@ -151,7 +148,7 @@ def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[An
 
 def learn_words(
     split: dict[Path, list[str]], words: WordOptions, eye: ModelOptions, how: TrainOptions, run: RunOptions
-) -> tuple[Any, Any, float]:
+) -> tuple[Any, Any, float | None]:
     """The tokenizer of the training captions, the first vectors of its words, and the share that GloVe has."""
     from captioning.glove import word_vectors
     from captioning.tokenizer import SPECIAL_WORDS, Tokenizer

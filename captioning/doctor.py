@@ -61,7 +61,7 @@ def examine(
     ]
     if references:
         findings += [words_are_known(references, captioner.tokenizer), captions_fit_images(texts, references)]
-    if "glove_coverage" in about:
+    if about.get("glove_coverage") is not None:
         findings.append(words_have_vectors(about["glove_coverage"]))
     return findings
 

@@ -67,11 +67,11 @@ def known_words(path: Path) -> set[str]:
 
 def word_vectors(
     choice: str, words: Sequence[str], captions: Sequence[Sequence[int]], *, dimension: int, folder: Path, seed: int = 0
-) -> tuple[np.ndarray | None, float, str]:
+) -> tuple[np.ndarray | None, float | None, str]:
     """What a choice of "auto", "fit", "none" or a file gives: rows, the share of the vocabulary it has, a sentence."""
     path = Path(choice)
     if choice == "none":
-        return None, 0.0, "word vectors start at random"
+        return None, None, "word vectors start at random"
     if choice in ("auto", "fit"):
         found = find_glove(folder, dimension) if choice == "auto" else None
         if not found:

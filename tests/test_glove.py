@@ -51,7 +51,7 @@ def test_what_each_choice_gives(path, tmp_path):
         assert coverage == pytest.approx(2 / 3)
         assert "holds 67%" in told
     assert chosen("fit", path.parent)[1:] == chosen("auto", tmp_path / "empty")[1:] == (1.0, chosen("fit", tmp_path)[2])
-    assert chosen("none", path.parent)[:2] == (None, 0.0)
+    assert chosen("none", path.parent)[:2] == (None, None)
 
 
 def test_rows_without_vector(path):
