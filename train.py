@@ -114,20 +114,14 @@ def train(
     print(f'\ncaptioning.load("{folder}") opens it; its card is {folder}/README.md')
 
 
-def retrain(
-    data: DataOptions,
-    words: WordOptions,
-    eye: ModelOptions,
-    how: TrainOptions,
-    decoding: DecodeOptions,
-    run: RunOptions,
-) -> None:
+def retrain(*records: Any) -> None:
     """Fine-tunes a bundle on what people corrected; it goes on with its own words, network and search."""
     from captioning.quiet import import_keras
 
     import_keras()
     from captioning.extras.retraining import retrain
 
+    data, words, eye, how, _, run = records
     retrain(data, words, eye, how, run)
 
 
