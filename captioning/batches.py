@@ -49,7 +49,8 @@ class Batches(keras.utils.PyDataset):
         order: np.random.Generator | None,
         first: int = 0,
     ) -> None:
-        super().__init__(workers=2, max_queue_size=4)  # with one, TensorFlow tunes itself, up to 20 s after each epoch
+        # with one worker TensorFlow tunes itself, up to 20 s after an epoch; with two the others lose the first batch
+        super().__init__(workers=2 if keras.backend.backend() == "tensorflow" else 1, max_queue_size=4)
         self.examples, self.batch_size, self.first = examples, batch_size, first
         count = len(examples)
         self.images = np.arange(count) if order is None else order.permutation(count)
