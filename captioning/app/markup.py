@@ -169,6 +169,7 @@ def example_strip(*, drawn: bool) -> str:
         )
         for number, (image, text) in enumerate(examples())
     ]
-    says = "Examples" if drawn else "Examples, drawn: this captioner knows photographs, so expect odd captions of them"
+    known, other = ("drawn pictures like these", "photographs") if drawn else ("photographs", "these drawn ones")
+    says = f"Examples. This captioner knows {known}: expect odd captions of {other}."
     group = 'class="examples" role="group" aria-label="Example pictures" data-row'
     return f'<p class="faint">{says}</p><div {group}>{"".join(items)}</div>'
