@@ -206,10 +206,17 @@ def test_data_without_images(place, refused):
     assert "holds no images" in refused(place, "--data", place.folder / "own")
 
 
-def test_data_without_captions(place, refused):
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("image,width\n0.jpg,192\n", "columns image, width"),
+        ("image,caption,split\n0.jpg,a dog,test\n1.jpg,a cat,test\n", "no image to train on, only test"),
+    ],
+)
+def test_data_without_captions_or_without_a_train_split(place, refused, table, said):
     own = captioned(place.folder / "own", images=2)
-    (own / "captions.csv").write_text("image,width\n0.jpg,192\n")
-    assert "columns image, width" in refused(place, "--data", own)
+    (own / "captions.csv").write_text(table)
+    assert said in refused(place, "--data", own)
 
 
 def test_data_without_images_that_open(place, refused):
@@ -217,12 +224,6 @@ def test_data_without_images_that_open(place, refused):
     for image in own.glob("*.jpg"):
         image.write_text("no picture")
     assert "none of the 3 images can be read" in refused(place, "--data", own)
-
-
-def test_data_without_a_train_split(place, refused):
-    own = captioned(place.folder / "own", images=2)
-    (own / "captions.csv").write_text("image,caption,split\n0.jpg,a dog,test\n1.jpg,a cat,test\n")
-    assert "no image to train on, only test" in refused(place, "--data", own)
 
 
 def test_words_that_are_all_too_rare(place, refused):
