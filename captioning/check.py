@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captioning.catalogue import ImageFacts, catalogue
+from captioning.catalogue import Copies, ImageFacts, catalogue
 from captioning.data import SPLITS, Dataset
 from captioning.errors import DataError
 from captioning.layouts import Problem
@@ -20,21 +20,18 @@ from captioning.tokenizer import normalise
 MIN_COUNTS = (1, 2, 3, 5, 10)
 SHORT = 3  # words; "broken image" is no caption
 REPEATED_SHARE = 0.01  # below it, captions shared by several images are not worth a line
-MAX_DISTANCE = 3  # bits of 64: 0 false alarms among 24 million pairs of photographs; 97 % of re-compressed copies found
-PLAIN = 8  # fewer bits than this, set or unset, is a flat picture that resembles any other flat picture
 LISTED = 10
 NO_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 @dataclass(frozen=True)
 class Leak:
-    """An image whose twin, the same file or nearly the same picture, is in another split; `distance` in bits of 64."""
+    """An image whose twin, the same file or a copy of the picture, is in another split."""
 
     image: Path
     split: str
     twin: Path
     twin_split: str
-    distance: int
     same_file: bool
 
 
@@ -173,47 +170,18 @@ def _repeated(captioned: Iterable[tuple[str, Path, list[str]]]) -> Iterator[Prob
 
 def _leaks(dataset: Dataset, facts: dict[Path, ImageFacts]) -> Iterator[Leak]:
     """Yield, for each image of dev and test, its closest twin in the splits before it."""
-    splits = {image: split for split in SPLITS for image in dataset.splits.get(split, ()) if not facts[image].error}
-    images = list(splits)
-    places = np.array([SPLITS.index(split) for split in splits.values()])
-    twins: dict[int, tuple[int, int]] = {}  # later image -> (distance, earlier image); -1 is the same file
-    for distance, earlier, later in _pairs([facts[image] for image in images], places):
-        twins[later] = min(twins.get(later, (65, 0)), (distance, earlier))
-    for later, (distance, earlier) in sorted(twins.items()):
-        image, twin = images[later], images[earlier]
-        yield Leak(image, splits[image], twin, splits[twin], max(0, distance), distance < 0)
-
-
-def _pairs(facts: Sequence[ImageFacts], places: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    first_of: dict[tuple[str, int], int] = {}
-    for index, fact in enumerate(facts):
-        first_of.setdefault((fact.sha256, places[index]), index)
-        yield from (
-            (-1, first_of[key], index) for place in range(places[index]) if (key := (fact.sha256, place)) in first_of
-        )
-    prints = np.array([fact.fingerprint for fact in facts], np.uint64)
-    detailed = np.flatnonzero(np.abs(np.bitwise_count(prints).astype(int) - 32) <= 32 - PLAIN)
-    for band in prints.view(np.uint16).reshape(-1, 4).T:  # up to 3 differing bits leave one of 4 bands alike
-        for alike in _groups(detailed, band):
-            yield from _near(alike, prints, places)
-
-
-def _groups(indices: np.ndarray, band: np.ndarray) -> Iterator[np.ndarray]:
-    order = indices[np.argsort(band[indices], kind="stable")]
-    ends = np.flatnonzero(np.diff(band[order])) + 1
-    return (group for group in np.split(order, ends) if len(group) > 1)
-
-
-def _near(alike: np.ndarray, prints: np.ndarray, places: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    for later in alike[places[alike] > places[alike[0]]]:
-        earlier = alike[places[alike] < places[later]]
-        distances = np.bitwise_count(prints[earlier] ^ prints[later])
-        if distances.min() <= MAX_DISTANCE:
-            yield int(distances.min()), int(earlier[distances.argmin()]), int(later)
+    earlier: dict[Path, str] = {}
+    for split in SPLITS:
+        images = dataset.splits.get(split, {})
+        copies = Copies({image: facts[image] for image in earlier})
+        for image in images:
+            if twin := copies.find(facts[image]):
+                yield Leak(image, split, twin, earlier[twin], facts[image].sha256 == facts[twin].sha256)
+        earlier |= dict.fromkeys(images, split)
 
 
 def _in_words(leak: Leak) -> Problem:
-    kind = "the same file" if leak.same_file else f"the same picture but for {leak.distance} bits of 64"
+    kind = "the same file" if leak.same_file else "the same picture"
     return Problem(f"{leak.image.name} in {leak.split}", f"{kind} as {leak.twin.name} in {leak.twin_split}")
 
 

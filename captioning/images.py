@@ -18,6 +18,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # Pillow's JPEG opens MPO as we
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
 MAX_ASPECT_RATIO = 20
+STRIP = 1_000_000  # pixels converted at a time, so that a huge picture is in the memory once
 
 FORMAT_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 FOREIGN_MAGIC = {
@@ -112,10 +113,12 @@ def _pixels(picture: Image.Image, size: int | None, name: str) -> np.ndarray:
     _check_shape(picture, name)
     try:
         upright = _upright(picture)
-        plain = _eight_bit(upright)
-        if size:
-            plain = plain.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-        return np.array(_on_white(plain))
+        across, down = (max(1, side // (3 * size)) if size else 1 for side in upright.size)
+        pixels = _reduced(upright, across, down)
+        if not size:
+            return pixels
+        box = (0, 0, upright.width / across, upright.height / down)
+        return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box))
     except TOO_MUCH as error:
         raise _too_large(name) from error
     except DAMAGE as error:
@@ -147,11 +150,22 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else picture
 
 
+def _reduced(picture: Image.Image, across: int, down: int) -> np.ndarray:
+    """The picture on white as RGB, of every `across` x `down` pixels the mean."""
+    if picture.mode in ("I", "F"):
+        picture = _scaled(np.asarray(picture))
+    width, height = picture.size
+    pixels = np.empty((-(-height // down), -(-width // across), 3), np.uint8)
+    rows = max(1, STRIP // width // down) * down
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        pixels[top // down : (top + rows) // down] = np.asarray(_on_white(_eight_bit(strip)).reduce((across, down)))
+    return pixels
+
+
 def _eight_bit(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):  # Pillow's own conversion would turn nearly all of it white
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):
-        return _scaled(np.asarray(picture))
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     return picture if picture.mode == mode else picture.convert(mode)
 

@@ -22,15 +22,29 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = _FULL.get(error.errno or 0, (error.strerror or str(error)).lower())
-        advice = f"free some space (now {_free(path)} free) or choose another folder"
+        advice = f"free some space (now {_in_words(_free(path))} free) or choose another folder"
         raise StorageError(
             f"{path} could not be written: {reason}; {advice}, nothing that was there is lost."
         ) from error
 
 
-def _free(path: Path) -> str:
+def require_space(folder: Path, bytes_needed: int, *, flag: str = "--cache") -> None:
+    """Refuses at once what the disk of `folder` could not hold in the end; `flag` chooses another folder."""
+    free = _free(folder)
+    if bytes_needed > free:
+        raise StorageError(
+            f"{folder} would need {_in_words(bytes_needed)} more and its disk has {_in_words(free)} free; "
+            f"free some space, or give a folder on another disk with {flag} FOLDER."
+        )
+
+
+def _free(path: Path) -> int:
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    return f"{shutil.disk_usage(existing).free / 2**20:,.0f} MB"
+    return shutil.disk_usage(existing).free
+
+
+def _in_words(count: int) -> str:
+    return f"{count / 2**20:,.0f} MB"
 
 
 @contextlib.contextmanager

@@ -1,15 +1,19 @@
-"""The catalogue tells damage and likeness apart, and reads a file only once."""
+"""The catalogue tells damage and copies, and reads a file only once."""
 
+import io
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from captioning import catalogue as room
-from captioning.catalogue import CACHE_FILE, catalogue, fingerprint
+from captioning.catalogue import CACHE_FILE, Copies, ImageFacts, catalogue, cells_of
 from captioning.errors import StorageError
 from captioning.images import read_image
+from captioning.scenes import draw_scene
 
 
 def picture(seed: int) -> Image.Image:
@@ -36,7 +40,7 @@ def looks(monkeypatch):
 def test_facts_are_those_of_each_file(images, tmp_path):
     facts = catalogue(images, progress=False)
     assert list(facts) == images
-    assert len({fact.sha256 for fact in facts.values()}) == len({fact.fingerprint for fact in facts.values()}) == 4
+    assert len({fact.sha256 for fact in facts.values()}) == len({fact.cells for fact in facts.values()}) == 4
     assert not any(fact.error for fact in facts.values())
     assert catalogue([], tmp_path, progress=False) == {}
 
@@ -51,16 +55,79 @@ def test_damage_is_told_and_costs_nothing_else(images, tmp_path):
     assert "opened" in facts[absent].error
 
 
-def test_likeness_survives_scaling_and_compression(tmp_path):
-    near = 0
-    for seed in range(20):
-        picture(seed).save(tmp_path / "whole.png")
-        picture(seed).resize((60, 45)).save(tmp_path / "copy.jpg", quality=60)
-        whole, copy = (fingerprint(read_image(tmp_path / name, size=72)) for name in ("whole.png", "copy.jpg"))
-        other = fingerprint(read_image(picture(seed + 100), size=72))
-        near += (whole ^ copy).bit_count() <= 3
-        assert (whole ^ other).bit_count() > 10
-    assert near >= 18
+def scene(seed: int) -> Image.Image:
+    return draw_scene(5, seed).image
+
+
+def foggy(seed: int) -> Image.Image:
+    return picture(seed).point(lambda level: 190 + level // 4)
+
+
+def sketch(seed: int) -> Image.Image:
+    """Thin lines on white: no part of it is far from white."""
+    page = Image.new("RGB", (512, 512), "white")
+    ImageDraw.Draw(page).line(np.random.default_rng(seed).integers(40, 470, 40).tolist(), "black", width=1)
+    return page
+
+
+def facts_of(picture: Image.Image, name: str = "") -> ImageFacts:
+    return ImageFacts(name, cells_of(read_image(picture, size=64)))
+
+
+def saved_anew(picture: Image.Image, scale: float = 1, quality: int = 75) -> Image.Image:
+    file = io.BytesIO()
+    width, height = picture.size
+    picture.resize((round(width * scale), round(height * scale))).save(file, "JPEG", quality=quality)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("kind", [picture, scene, foggy, sketch])
+def test_a_copy_is_told_from_pictures_of_its_kind(kind):
+    pictures = {Path(str(seed)): kind(seed) for seed in range(10)}
+    copies = Copies({path: facts_of(picture, path.name) for path, picture in pictures.items()})
+    for path, picture in pictures.items():
+        for copy in (saved_anew(picture), saved_anew(picture, quality=40), saved_anew(picture, 2)):
+            assert copies.find(facts_of(copy)) == path
+    assert not any(copies.find(facts_of(kind(seed))) for seed in range(10, 30))
+
+
+def test_plain_pictures_are_copies_only_of_their_own_colour():
+    colours = {Path(colour): facts_of(Image.new("RGB", (120, 90), colour), colour) for colour in ("white", "#fefefe")}
+    copies = Copies(colours)
+    assert copies.find(facts_of(Image.new("RGB", (60, 90), "#fefefe"))) == Path("#fefefe")
+    assert copies.find(facts_of(Image.new("RGB", (60, 90), "#fdfdfd"))) is None
+
+
+def test_the_same_file_and_the_most_similar_come_first():
+    near, nearer, same = Path("near"), Path("nearer"), Path("same")
+    few = {near: facts_of(saved_anew(picture(1), quality=20), "1"), nearer: facts_of(saved_anew(picture(1)), "2")}
+    assert Copies(few).find(facts_of(picture(1))) == nearer
+    assert Copies(dict(reversed(few.items()))).find(facts_of(picture(1))) == nearer
+    assert Copies({same: facts_of(picture(2), "3"), **few}).find(facts_of(picture(1), "3")) == same
+
+
+def test_what_cannot_be_read_is_no_copy():
+    damaged = ImageFacts("", b"", "cut short")
+    copies = Copies({Path("a"): damaged, Path("b"): facts_of(picture(1), "b")})
+    assert copies.find(damaged) is None
+    assert copies.find(facts_of(picture(1))) == Path("b")
+    assert Copies({}).find(facts_of(picture(1))) is None
+
+
+def test_every_copy_that_comparing_all_finds_is_found():
+    dice = np.random.default_rng(0)
+    cells = dice.integers(60, 200, (300, 16, 16, 3))
+    near = cells + dice.integers(0, 2 * room.ALIKE, 300)[:, None, None, None] * dice.choice((-1, 1), cells.shape)
+    facts = {
+        Path(str(number)): ImageFacts(str(number), own.astype("uint8").tobytes()) for number, own in enumerate(cells)
+    }
+    copies, found = Copies(facts), 0
+    for own in near:
+        differences = np.abs(own - cells).max(axis=(1, 2, 3))
+        wanted = Path(str(differences.argmin())) if differences.min() <= room.ALIKE else None
+        assert copies.find(ImageFacts("", own.astype("uint8").tobytes())) == wanted
+        found += wanted is not None
+    assert 100 < found < 200
 
 
 def test_the_second_run_reads_nothing(images, tmp_path, looks):
@@ -93,11 +160,20 @@ def test_a_line_cut_off_costs_only_itself(images, tmp_path, looks, cut):
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", "[1]", "{}", "null", '["a", 1, 2, "b", 3, "", "more"]', '[[], 1, 2, "b", 3, ""]']
+    "line", ["nonsense", "[1]", "{}", "null", '["a", 1, 2, "b", "", "", "more"]', '[[], 1, 2, "b", "", ""]']
 )
 def test_foreign_lines_are_passed_over(images, tmp_path, looks, line):
     (tmp_path / CACHE_FILE).write_text(line + "\n")
     assert len(catalogue(images, tmp_path, progress=False)) == len(looks) == 4
+
+
+def test_what_an_older_version_remembered_is_read_again(images, tmp_path, looks):
+    lines = [json.dumps([*room._key(image), "b", 1234567, ""]) for image in images]  # of 64-bit fingerprints
+    (tmp_path / CACHE_FILE).write_text("\n".join(lines))
+    facts = catalogue(images, tmp_path, progress=False)
+    assert len(looks) == 4
+    assert catalogue(images, tmp_path, progress=False) == facts == catalogue(images, progress=False)
+    assert len(looks) == 8
 
 
 def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path):

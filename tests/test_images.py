@@ -4,17 +4,29 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from captioning import images
 from captioning.errors import ImageError
 from captioning.images import read_image
 
 WIDTH, HEIGHT = 40, 30
+PEAK = """
+import re, sys
+from pathlib import Path
+from captioning.images import read_image
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
+print(read_image(sys.argv[1], size=224).min(), peak() - before)
+"""
 STORED_AS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -168,6 +180,40 @@ def test_transparency_is_shown_on_white():
     assert np.abs(read_image(np.asarray(half)).astype(int) - (np.asarray(photo()) // 2 + 127)).max() <= 2
     assert read_image(encoded(palette, "PNG", transparency=hidden))[0, 0].tolist() == [255, 255, 255]
     assert read_image(encoded(photo(), "PNG", transparency=photo().getpixel((0, 0))))[0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
+@pytest.mark.parametrize("side", [41, 230])
+def test_white_comes_first_and_strips_leave_no_trace(monkeypatch, mode, side):
+    picture = grey16() if mode == "I;16" else photo().convert(mode)
+    if mode in ("LA", "RGBA"):
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size).point(lambda level: level * (level > 90)))
+    picture = picture.resize((side, side + 30), Image.Resampling.NEAREST)
+    picture.info = {"transparency": 7} if mode == "P" else {}
+    seen = read_image(picture)
+    for size in (8, 50):
+        wanted = Image.fromarray(seen).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        for strip in (1, 2_000, 10**6):
+            monkeypatch.setattr("captioning.images.STRIP", strip)
+            np.testing.assert_array_equal(read_image(picture), seen)
+            np.testing.assert_array_equal(read_image(picture, size=size), wanted)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak of memory there")
+@pytest.mark.parametrize(("kind", "depth"), [(3, 1), (4, 4), (6, 4)], ids=["P", "LA", "RGBA"])
+def test_a_huge_transparent_picture_is_in_the_memory_once(tmp_path, kind, depth):
+    row = bytes(1 + 4000 * {3: 1, 4: 2, 6: 4}[kind])
+    packer, header = zlib.compressobj(1), struct.pack(">IIBBBBB", 4000, 4000, 8, kind, 0, 0, 0)
+    body = b"".join(packer.compress(row) for _ in range(4000)) + packer.flush()
+    palette = chunk(b"PLTE", b"\0\0\0") + chunk(b"tRNS", b"\0") if kind == 3 else b""
+    chunks = chunk(b"IHDR", header) + palette + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    path = tmp_path / "huge.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    command, root = [sys.executable, "-c", PEAK, path], Path(images.__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    white, kilobytes = map(int, done.stdout.split())
+    assert white == 255
+    assert kilobytes < 4000 * 4000 * depth / 1024 + 40_000
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from captioning import storage
 from captioning.errors import StorageError
-from captioning.storage import explain_disk_errors, hold, replacing, write_whole
+from captioning.storage import explain_disk_errors, hold, replacing, require_space, write_whole
 
 HOLDER = """
 import sys, time
@@ -105,6 +106,27 @@ def test_disk_errors_say_what_and_what_to_do(tmp_path, number, reason):
     assert reason in str(refused.value)
     assert str(path) in str(refused.value)
     assert refused.value.exit_status == 4
+
+
+def test_what_does_not_fit_is_refused_before_it_is_begun(tmp_path, monkeypatch):
+    asked = []
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: (asked.append(path), usage._replace(free=2**30))[1])
+    folder = tmp_path / "not" / "there"
+    require_space(folder, 2**30)
+    message = rf"{folder} would need 1,029 MB more .* has 1,024 MB free; .* --cache FOLDER\.$"
+    with pytest.raises(StorageError, match=message):
+        require_space(folder, 2**30 + 5 * 2**20)
+    with pytest.raises(StorageError, match="--artifacts FOLDER"):
+        require_space(folder, 2**31, flag="--artifacts")
+    assert set(asked) == {tmp_path}
+    assert not folder.parent.exists()
+
+
+def test_the_real_disk_is_asked(tmp_path):
+    require_space(tmp_path, 1)
+    with pytest.raises(StorageError, match="free some space"):
+        require_space(tmp_path, 2**60)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
