@@ -19,10 +19,10 @@ test: .venv/developer
 
 test-jax: .venv/developer
 	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_model.py tests/test_training.py
-	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_decoding.py -k "compiled or spelled or always_said"
+	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_decoding*.py -k "compiled or spelled or always_said"
 
 test-torch: .venv/developer  # pip install torch first; its CPU build will do
-	KERAS_BACKEND=torch $(VENV)/python -m pytest tests/test_model.py tests/test_training.py tests/test_decoding.py
+	KERAS_BACKEND=torch $(VENV)/python -m pytest tests/test_model.py tests/test_training.py tests/test_decoding*.py
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -64,8 +64,8 @@ def decode(start: Callable, step: Callable, features: Any, rules: Rules, *, pref
     choose = {"greedy": _choose_likeliest, "sample": _choose_at_random, "beam": _choose_beams}[rules.options.strategy]
     state = start(features, rules.num_rows)
     last = ops.full_like(ops.cast(noise[:, :, 0], "int32"), START)
-    _, _, attention = step(last, state)
-    found = _nothing_yet(last, attention, rules)
+    _, _, attention = step(last, state)  # for its width alone, so that a compiled search leaves it out
+    found = _nothing_yet(last, attention.shape[-1], rules)
 
     def unfinished(time: Any, found: _Hypotheses, state: Any) -> Any:
         return ops.logical_and(time < rules.options.max_length, ops.logical_not(ops.all(found.finished)))
@@ -85,13 +85,13 @@ def decode(start: Callable, step: Callable, features: Any, rules: Rules, *, pref
     return _rank(found, rules)
 
 
-def _nothing_yet(last: Any, attention: Any, rules: Rules) -> _Hypotheses:
+def _nothing_yet(last: Any, num_regions: int, rules: Rules) -> _Hypotheses:
     steps = rules.options.max_length
     empty = ops.repeat(ops.expand_dims(last * 0, -1), steps, axis=-1)
     totals = ops.cast(empty[..., 0], "float32")
     if rules.options.strategy == "beam":  # one live beam; the others would only repeat it
         totals = totals + _constant(np.where(np.arange(rules.num_rows) == 0, 0, NEVER))
-    looked = ops.repeat(ops.expand_dims(ops.cast(attention, "float32") * 0, 2), steps, axis=2)
+    looked = ops.repeat(ops.expand_dims(ops.cast(empty, "float32"), -1), num_regions, axis=-1)
     return _Hypotheses(
         empty, ops.cast(empty, "float32"), looked, totals, empty[..., 0], last, ops.not_equal(last, START)
     )
