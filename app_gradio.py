@@ -50,7 +50,8 @@ def serve(flags: argparse.Namespace) -> None:
 
     service = app.Service(flags.host, flags.port, flags.share, flags.auth)
     folders = flags.bundle or find_bundles(flags.artifacts)
-    app.serve(folders, service, encoder_weights=flags.encoder_weights, feedback=flags.feedback)
+    named = bool(flags.bundle)
+    app.serve(folders, service, encoder_weights=flags.encoder_weights, feedback=flags.feedback, strict=named)
 
 
 if __name__ == "__main__":

@@ -139,8 +139,7 @@ def load(path: str | Path, *, encoder_weights: str = "imagenet") -> Captioner:
     folder = Path(path)
     if not folder.exists() and _aside(folder).exists():  # a save was killed in the middle of its swap
         folder = _aside(folder)
-    saved = _read_config(folder)
-    _check_files(folder, saved.files)
+    saved = check(folder)
     tokenizer = Tokenizer.from_json((folder / VOCABULARY).read_bytes())
     eye = saved.eye
     encoder = build_encoder(eye.encoder, "none" if saved.is_trained else encoder_weights, eye.image_size)
@@ -153,6 +152,16 @@ def load(path: str | Path, *, encoder_weights: str = "imagenet") -> Captioner:
         )
     encoder = None if saved.is_trained else encoder
     return Parts(model, tokenizer, encoder, eye, saved.decoding, saved.calibration).captioner()
+
+
+def check(folder: Path) -> "_Saved":
+    """What a bundle's config says, refused where it does not describe a captioner or files have changed since."""
+    try:
+        saved = _read_config(folder)
+        _check_files(folder, saved.files)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read ({error.strerror}); check its permissions.") from None
+    return saved
 
 
 @dataclass(frozen=True)

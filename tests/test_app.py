@@ -26,7 +26,7 @@ from PIL import Image
 
 import app_gradio
 from captioning.app import answers, describing, markup, record, serve, tables
-from captioning.app.pictures import AS_IT_IS, Adjustments, box_between
+from captioning.app.pictures import AS_IT_IS, Adjustments
 from captioning.app.shelf import Shelf, find_bundles
 from captioning.captioner import ENDING, Caption, Word
 from captioning.errors import BundleError, CaptioningError, ImageError
@@ -103,21 +103,10 @@ def test_a_picture_is_turned_clockwise_then_cut_then_brightened():
     assert np.array_equal(once.cropped(again.crop).apply(image), again.apply(once.apply(image)))
 
 
-def test_a_box_has_its_corners_in_order_and_inside():
-    assert box_between(0.8, 1.5, -0.2, 0.5) == (0, 0.5, 0.8, 1)
-    for corners in ((0.5, 0, 0.5, 1), (1.2, 0, 1.5, 1), (float("nan"), 0, 1, 1)):
-        with pytest.raises(CaptioningError, match="too small"):
-            box_between(*corners)
-
-
 def test_a_picture_is_captioned_as_everywhere_else(shelf, captioner, photo, seen):
     expected = captioner.caption(photo)
     assert seen.caption.text == expected.text
     assert (len(seen.captions), len(seen.choices)) == (3, len(expected.words) + 1)  # as many as beams; with the end
-    region = (0.0, 0.0, 0.5, 0.5)
-    part = describing.describe(shelf, "small", photo, region=region)
-    assert part.caption.text == captioner.caption(photo, region=region).text
-    assert all(word.attention.argmax() == 0 for word in part.caption.words)  # nothing but that part is looked at
 
 
 def test_an_adjusted_picture_is_what_is_captioned(shelf, captioner, photo, pictures):
@@ -173,23 +162,21 @@ def test_every_word_and_the_end_can_be_pressed(seen):
     assert markup.stage(seen, 0) != markup.stage(seen, 1)
     assert "The picture" in markup.stage(seen, 99)
     assert len(re.findall('class="line"', markup.others(seen))) == 3
-    cut = dataclasses.replace(seen, region=(0.25, 0.5, 0.75, 1))
-    assert "left:25.00%;top:50.00%;width:50.00%;height:50.00%" in markup.stage(cut, 0)
-    assert ["Whole picture" in markup.stage(one, 0) for one in (seen, cut)] == [False, True]
 
 
 def test_how_sure_is_said_in_words(seen):
     for confidence, says in ((0.83, "83% sure"), (0.2, "not sure, 20%"), (None, "")):
         caption = dataclasses.replace(seen.caption, confidence=confidence)
-        fresh = dataclasses.replace(seen, captions=(caption,))
+        fresh = dataclasses.replace(seen, captions=(caption,), data="holiday")
         assert (says or "Pale words") in markup.reader(fresh, 0)
+        assert markup.reader(fresh, 0).count("of its own kind (holiday)") == (2 if says else 0)  # in sight, and in full
         assert describing.told(fresh).endswith(f". {says}")
 
 
 def test_nothing_shown_is_markup_of_others(seen, tmp_path):
     found = []
-    caption = Caption(HOSTILE, (Word(HOSTILE, 0.5, np.ones((2, 2))),), -1.0)
-    hostile = dataclasses.replace(seen, captions=(caption,), choices=[[(HOSTILE, 0.5)]] * 2)
+    caption = Caption(HOSTILE, (Word(HOSTILE, 0.5, np.ones((2, 2))),), -1.0, confidence=0.5)
+    hostile = dataclasses.replace(seen, captions=(caption,), choices=[[(HOSTILE, 0.5)]] * 2, data=HOSTILE)
     store = FeedbackStore(tmp_path / "feedback.db")
     store.add(seen.view, bundle=HOSTILE, caption=HOSTILE, options={}, correction=f"dog {HOSTILE}", comment=HOSTILE)
     row = {"image": HOSTILE, "caption": HOSTILE, "confidence": 0.5, "problem": HOSTILE}

@@ -140,15 +140,59 @@ def test_a_part_is_marked_and_the_whole_comes_back(visit, photo):
     page.mouse.down()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"], steps=4)
     page.mouse.up()
-    page.wait_for_selector(".frame")
+    assert page.locator(".mark").get_attribute("data-kind") == "box"
+    page.locator("#stage").get_by_role("button", name="Whole picture").wait_for()
     page.get_by_role("button", name="A part of the picture").click()
     assert page.get_by_label("number input for Right").input_value() == "50"
     shape = page.locator(".ground").get_attribute("style")
     page.get_by_role("button", name="Crop to this part").click()
-    page.wait_for_selector(".frame", state="detached")
+    page.wait_for_selector(".mark[data-kind='']", state="attached")
     assert page.locator(".ground").get_attribute("style") != shape
     page.locator("#stage").get_by_role("button", name="Whole picture").click()
     page.wait_for_function("style => document.querySelector('.ground').getAttribute('style') === style", arg=shape)
+
+
+def stroke(page, *points) -> None:
+    """Drags over the picture, by finger where the screen takes one; points are shares of the picture."""
+    box = page.locator(".ground").bounding_box()
+    first, *others = ({"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in points)
+    if page.evaluate("navigator.maxTouchPoints"):
+        touch = page.context.new_cdp_session(page)
+        for kind, fingers in (("Start", [first]), *(("Move", [point]) for point in others), ("End", [])):
+            touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": fingers})
+        return
+    page.mouse.move(**first)
+    page.mouse.down()
+    for point in others:
+        page.mouse.move(**point, steps=4)
+    page.mouse.up()
+
+
+@pytest.mark.parametrize("screen", [DESK, PHONE], ids=["mouse", "finger"])
+def test_a_part_is_painted_stroke_by_stroke_and_the_whole_comes_back(visit, photo, screen):
+    page = visit(screen)
+    upload(page, photo)
+    page.locator(".ground").scroll_into_view_if_needed()
+    page.get_by_role("button", name="Paint a part").click()
+    height, path = page.evaluate("scrollY"), page.locator(".mark path")
+    stroke(page, (0.2, 0.2), (0.3, 0.5), (0.2, 0.8))
+    stroke(page, (0.8, 0.2), (0.8, 0.3))  # before the first is described
+    assert path.get_attribute("d").count("M") == 2
+    assert page.evaluate("scrollY") == height
+    edges = [page.get_by_label(f"number input for {name}") for name in ("Left", "Bottom", "Right")]
+    page.get_by_role("button", name="A part of the picture").click()
+    page.wait_for_function("edge => Number(edge.value) > 80 && edge.value < 100", arg=edges[2].element_handle())
+    assert 8 <= int(edges[0].input_value()) <= 14  # half a brush beyond the points
+    assert 84 <= int(edges[1].input_value()) <= 88
+    changed(page, heat, page.locator("button.word").nth(1).click)
+    assert path.get_attribute("d").count("M") == 2
+    page.locator("#stage").get_by_role("button", name="Whole picture").click()
+    page.wait_for_selector(".mark[data-kind='']", state="attached")
+    page.get_by_role("button", name="Paint a part").click()
+    page.locator(".ground").scroll_into_view_if_needed()
+    stroke(page, (0.5, 0.5), (0.6, 0.5))
+    page.locator("#stage").get_by_role("button", name="Whole picture").wait_for()
+    assert path.get_attribute("d").count("M") == 1  # what was painted before is forgotten
 
 
 def test_the_keyboard_is_enough(visit):

@@ -13,7 +13,8 @@ from captioning.app.describing import Described, explained
 from captioning.app.dials import search_dials
 from captioning.app.feedback_tab import FeedbackForm
 from captioning.app.keepsakes import Keepsakes
-from captioning.app.pictures import AS_IT_IS, WHOLE, Adjustments, Box, box_between, example_png
+from captioning.app.pictures import AS_IT_IS, Adjustments, example_png
+from captioning.app.regions import WHOLE, Box, Region, box_around, box_between, region_sent
 from captioning.app.shelf import Shelf
 from captioning.app.widgets import (
     HEAVY,
@@ -45,7 +46,7 @@ class Asked(NamedTuple):
     path: str | None
     bundle: str
     adjustments: Adjustments
-    region: Box | None
+    region: Region | None
     edges: tuple[float, ...]
     options: DecodeOptions
 
@@ -105,7 +106,7 @@ class CaptionTab:
         with gr.Accordion("Other captions it found", open=False):
             self._others = piece(script=PRESS)
         with gr.Accordion("A part of the picture", open=False):
-            piece('<p class="faint">Drag over the picture above, or set the edges here, in percent.</p>')
+            piece('<p class="faint">Mark or paint it on the picture above, or set its edges here, in percent.</p>')
             with gr.Row(elem_classes="edges"):
                 self._edges = [
                     gr.Slider(0, 100, value, step=1, label=name, min_width=120, buttons=[]) for name, value in EDGES
@@ -128,7 +129,7 @@ class CaptionTab:
         self._turns.input(self._on_again, **heavy, trigger_mode="always_last")
         self._light.release(self._on_again, **heavy, trigger_mode="always_last")
         self._bundle.change(self._on_bundle, **heavy)
-        self._stage.input(self._on_mark, **heavy)
+        self._stage.input(self._on_mark, **heavy, trigger_mode="multiple")  # no stroke is lost while one is described
         self._stage.submit(self._on_whole, **heavy)
         self._describe_part.click(self._on_part, **heavy)
         self._crop.click(self._on_crop, **heavy)
@@ -165,7 +166,7 @@ class CaptionTab:
 
     def _on_mark(self, event: gr.EventData, *values: Any) -> Updates:
         with refusing():
-            return self._look(self._asked(values)._replace(region=box_between(*event.value)))
+            return self._look(self._asked(values)._replace(region=region_sent(event.value)))
 
     def _on_part(self, *values: Any) -> Updates:
         with refusing():
@@ -217,7 +218,7 @@ class CaptionTab:
         return download(example_png(int(event.value)), f"example-{int(event.value) + 1}.png")
 
     def _show(self, seen: Described, place: int = 0) -> Updates:
-        edges = (round(100 * share) for share in seen.region or WHOLE)
+        edges = (round(100 * share) for share in box_around(seen.region, seen.view))
         return {
             self._seen: seen,
             self._spoken: markup.spoken(describing.told(seen)),

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from captioning.app.pictures import AS_IT_IS, Adjustments, Box, shown
+from captioning.app.pictures import AS_IT_IS, Adjustments, shown
+from captioning.app.regions import Region, Strokes, looked_at
 from captioning.app.shelf import Shelf, all_beams
 from captioning.captioner import ENDING, Caption
 from captioning.confidence import SURE
@@ -34,9 +35,10 @@ class Described:
     pixels: np.ndarray  # uint8 (S, S, 3), as the network sees it
     adjustments: Adjustments
     options: DecodeOptions
-    region: Box | None
+    region: Region | None
     captions: tuple[Caption, ...]  # best first
     choices: Choices
+    data: str = ""  # what the bundle was trained and its confidence counted on
     rank: int = 0
 
     @property
@@ -45,10 +47,16 @@ class Described:
         return self.captions[self.rank]
 
     @property
+    def where(self) -> Any:
+        """The region as the captioner takes it."""
+        return looked_at(self.region, self.view)
+
+    @property
     def how(self) -> dict[str, Any]:
         """How the caption was come by, as feedback keeps it."""
+        region = self.region
         return dataclasses.asdict(self.options) | {
-            "region": self.region,
+            "region": dataclasses.asdict(region) if isinstance(region, Strokes) else region,
             "adjustments": dataclasses.asdict(self.adjustments),
         }
 
@@ -59,31 +67,32 @@ def describe(
     path: str,
     options: DecodeOptions | None = None,
     adjustments: Adjustments = AS_IT_IS,
-    region: Box | None = None,
+    region: Region | None = None,
 ) -> Described:
     """Captions the picture of a file; without options by the bundle's own search, with all the captions it finds."""
     view = adjustments.apply(shown(path))
+    where = looked_at(region, view)
     with shelf.captioner(bundle) as captioner:
         pixels = read_image(path if adjustments == AS_IT_IS else view, size=captioner.image_size)
         options = options or all_beams(captioner.options)
-        best = captioner.caption(pixels, options, region=region)
-        choices = captioner.alternatives(pixels, best, region=region)
+        best = captioner.caption(pixels, options, region=where)
+        choices = captioner.alternatives(pixels, best, region=where)
     captions = (dataclasses.replace(best, alternatives=()), *best.alternatives)
-    return Described(bundle, view, pixels, adjustments, options, region, captions, choices)
+    return Described(bundle, view, pixels, adjustments, options, region, captions, choices, shelf.data(bundle))
 
 
 def reworded(shelf: Shelf, described: Described, place: int, word: str) -> Described:
     """The caption with another word at a place and the rest of the sentence sought again; one of its choices."""
     if word not in [choice for choice, _ in described.choices[place]]:
         raise CaptioningError(f"{word} is none of the other words offered there; choose one of them.")
-    caption, pixels, region = described.caption, described.pixels, described.region
+    caption, pixels, where = described.caption, described.pixels, described.where
     begin = [said.text for said in caption.words[:place]]
     with shelf.captioner(described.bundle) as captioner:
         if word == ENDING:
             best = _ended(captioner, described, place)
         else:
-            best = captioner.caption(pixels, described.options, begin=" ".join([*begin, word]), region=region)
-        choices = captioner.alternatives(pixels, best, region=region)
+            best = captioner.caption(pixels, described.options, begin=" ".join([*begin, word]), region=where)
+        choices = captioner.alternatives(pixels, best, region=where)
     captions = (dataclasses.replace(best, alternatives=()), *best.alternatives)
     return dataclasses.replace(described, captions=captions, choices=choices, rank=0)
 
@@ -99,7 +108,7 @@ def _ended(captioner: Any, described: Described, place: int) -> Caption:
 def turned(shelf: Shelf, described: Described, rank: int) -> Described:
     """The same picture with another of the captions found."""
     with shelf.captioner(described.bundle) as captioner:
-        choices = captioner.alternatives(described.pixels, described.captions[rank], region=described.region)
+        choices = captioner.alternatives(described.pixels, described.captions[rank], region=described.where)
     return dataclasses.replace(described, rank=rank, choices=choices)
 
 

@@ -4,12 +4,14 @@ Whatever comes from a bundle, a person or a file is escaped here. Buttons carry 
 widgets.py turns into events.
 """
 
+from collections.abc import Sequence
 from html import escape
 
 from captioning import overlay
 from captioning.app.describing import Described, sureness
-from captioning.app.pictures import WHOLE, data_uri, enlarged, examples
-from captioning.captioner import ENDING, Caption
+from captioning.app.pictures import data_uri, enlarged, examples
+from captioning.app.regions import BRUSH, WHOLE, Point, Strokes, sides
+from captioning.captioner import ENDING
 from captioning.confidence import SURE
 
 TALLEST = 430  # pixels of the picture on the page
@@ -61,16 +63,18 @@ def reader(described: Described, place: int) -> str:
     line = (
         f'<p class="caption" role="group" aria-label="Caption, word by word" dir="auto" data-row>{" ".join(words)}</p>'
     )
-    return f'{line}<p class="sureness">{_confidence(caption)}</p>{_choices(described, place)}'
+    return f'{line}<p class="sureness">{_confidence(described)}</p>{_choices(described, place)}'
 
 
-def _confidence(caption: Caption) -> str:
-    hint = '<span class="faint">Pale words are less likely. Press a word to see where it looked.</span>'
-    if caption.confidence is None:
-        return hint
-    kind = "sure" if caption.confidence >= SURE else "unsure"
-    meaning = f"Of captions like this, about {100 * caption.confidence:.0f} in 100 were good on validation pictures."
-    return f'<span class="sign {kind}" title="{meaning}">{sureness(caption.confidence)}</span> {hint}'
+def _confidence(described: Described) -> str:
+    confidence, hint = described.caption.confidence, "Pale words are less likely. Press a word to see where it looked."
+    if confidence is None:
+        return f'<span class="faint">{hint}</span>'
+    kind = "sure" if confidence >= SURE else "unsure"
+    own = "of its own kind" + (f" ({escape(described.data)})" if described.data else "")
+    meaning = f"Of captions like this, about {100 * confidence:.0f} in 100 were good on validation pictures {own}."
+    sign = f'<span class="sign {kind}" title="{meaning}">{sureness(confidence)}</span>'
+    return f'{sign} <span class="faint">counted only on pictures {own}. {hint}</span>'
 
 
 def _choices(described: Described, place: int) -> str:
@@ -119,23 +123,36 @@ def stage(described: Described, place: int) -> str:
     picture = f'<img src="{data_uri(image)}" alt="{escape(says)}" draggable="false">'
     return (
         f'<figure class="stage"><div class="ground" style="{size}">{picture}'
-        f'{_frame(described)}<div class="rubber" hidden></div></div>'
-        f"<figcaption><span>{escape(says + note)}</span><span>{_whole(described)}"
-        f'<button type="button" class="quiet" data-mark>Mark a part</button></span></figcaption></figure>'
+        f'{_mark(described)}</div><figcaption><span>{escape(says + note)}</span><span class="marks">{_whole(described)}'
+        '<button type="button" class="quiet" data-mode="box">Mark a part</button>'
+        '<button type="button" class="quiet" data-mode="brush">Paint a part</button></span></figcaption></figure>'
     )
 
 
 def _whole(described: Described) -> str:
     is_whole = described.region is None and described.adjustments.crop == WHOLE
-    return "" if is_whole else button("submit", "whole", "Whole picture", kind="quiet") + " "
+    return "" if is_whole else button("submit", "whole", "Whole picture", kind="quiet")
 
 
-def _frame(described: Described) -> str:
-    if described.region is None:
-        return ""
-    left, top, right, bottom = (100 * share for share in described.region)
-    place = f"left:{left:.2f}%;top:{top:.2f}%;width:{right - left:.2f}%;height:{bottom - top:.2f}%"
-    return f'<div class="frame" style="{place}"></div>'
+def _mark(described: Described) -> str:
+    """All but the region in the shade; in it widgets.py draws what is being marked, by the same path."""
+    region, (across, down) = described.region, sides(described.view)
+
+    def along(points: Sequence[Point], end: str) -> str:
+        return "M" + "L".join(f"{x * across:.1f} {y * down:.1f}" for x, y in points) + end
+
+    kind, path = "", ""
+    if isinstance(region, Strokes):
+        kind, path = "brush", "".join(along(line, "h0") for line in region.lines)
+    elif region:
+        left, top, right, bottom = region
+        kind, path = "box", along([(left, top), (right, top), (right, bottom), (left, bottom)], "Z")
+    shade, part = '<rect width="100%" height="100%"/>', '<use href="#part" stroke-width='
+    return (
+        f'<svg class="mark" data-kind="{kind}" viewBox="0 0 {across:.1f} {down:.1f}" aria-hidden="true">'
+        f'<defs><path id="part" d="{path}"/></defs><mask id="around">{shade}{part}"{BRUSH}"/></mask>'
+        f'<g mask="url(#around)">{shade}{part}"{BRUSH + 2}"/></g></svg>'
+    )
 
 
 def others(described: Described) -> str:

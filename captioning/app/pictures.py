@@ -1,6 +1,6 @@
 """What is done to a picture before it is captioned, and how pictures get into a page. Knows nothing of models.
 
-Pictures are uint8 (H, W, 3); a box is left, top, right, bottom as shares of a picture.
+Pictures are uint8 (H, W, 3).
 """
 
 import base64
@@ -12,15 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captioning.errors import CaptioningError
+from captioning.app.regions import WHOLE, Box
 from captioning.images import read_image
 from captioning.scenes import draw_scene
 
-Box = tuple[float, float, float, float]
-
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 LONGEST_SIDE = 640  # pixels of what is shown and kept of a picture
-LEAST_SHARE = 0.02  # of a side: a smaller box was no more than a slip of the hand
 SEED, DRAWN = 2026, (0, 2, 5, 7, 11, 13)  # scenes that no training has seen
 
 
@@ -51,15 +47,6 @@ class Adjustments:
 
 
 AS_IT_IS = Adjustments()
-
-
-def box_between(left: float, top: float, right: float, bottom: float) -> Box:
-    """The box whose opposite corners these are, in whatever order and however far outside the picture."""
-    (left, right), (top, bottom) = ((min(pair), max(pair)) for pair in ((left, right), (top, bottom)))
-    box = max(left, 0.0), max(top, 0.0), min(right, 1.0), min(bottom, 1.0)
-    if not min(box[2] - box[0], box[3] - box[1]) >= LEAST_SHARE:
-        raise CaptioningError("The marked part is too small; mark a larger part of the picture.")
-    return box
 
 
 def shown(path: str | Path) -> np.ndarray:

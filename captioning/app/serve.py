@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.app.shelf import Shelf
-from captioning.errors import CaptioningError
+from captioning.errors import BundleError, CaptioningError
 from captioning.extras.feedback import FeedbackStore
 from captioning.quiet import import_keras
 
@@ -47,16 +48,17 @@ class Service:
         return ("guest", secrets.token_urlsafe(12)) if self.is_public else None
 
 
-def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, feedback: Path) -> None:
-    """Serves the bundles until Ctrl-C; whatever was uploaded is gone afterwards."""
+def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, feedback: Path, strict: bool) -> None:
+    """Serves the bundles until Ctrl-C; whatever was uploaded is gone afterwards.
+
+    `strict`: a broken bundle is an error; else it is left out.
+    """
     credentials = service.credentials()
     refuse_taken(service)
     with scratch_folder(), contextlib.suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         shelf, store = Shelf(folders, encoder_weights=encoder_weights), FeedbackStore(feedback)
-        print(f"Loading {shelf.names[0]} ...", flush=True)
-        import_keras()
-        warm_up(shelf)
+        open_first(shelf, strict=strict)
         page = open_page(shelf, store, service, credentials)
         print(greeting(service, page.share_url, credentials))
         try:
@@ -88,7 +90,28 @@ def scratch_folder() -> Iterator[None]:
         yield
 
 
-def warm_up(shelf: Shelf) -> None:
+def open_first(shelf: Shelf, *, strict: bool) -> None:
+    """Opens the first bundle that can be opened; those that cannot, or lack files, are left out, and why is printed."""
+    is_open = False
+    for name in shelf.names:
+        try:
+            if is_open:
+                shelf.check(name)
+            else:
+                print(f"Loading {name} ...", flush=True)
+                import_keras()
+                warm_up(shelf, name)
+                is_open = True
+        except CaptioningError as error:
+            if strict:
+                raise
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            shelf.leave_out(name)
+    if not is_open:
+        raise BundleError("No bundle is left that can be opened; train one with make train.")
+
+
+def warm_up(shelf: Shelf, name: str) -> None:
     """Captions one picture, the whole of it and a part, so that nobody has to wait for what is done once."""
     from captioning.app.describing import describe
     from captioning.app.pictures import example_png
@@ -96,7 +119,7 @@ def warm_up(shelf: Shelf) -> None:
     path = Path(os.environ["GRADIO_TEMP_DIR"], "first.png")
     path.write_bytes(example_png(0))
     for region in (None, (0.0, 0.0, 0.5, 0.5)):
-        describe(shelf, shelf.names[0], str(path), region=region)
+        describe(shelf, name, str(path), region=region)
 
 
 def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials: tuple[str, str] | None) -> Any:

@@ -51,15 +51,29 @@ class Shelf:
             raise CaptioningError(f"No bundle here is called {name}; choose one of {', '.join(self._folders)}.")
         return self._folders[name]
 
+    def check(self, name: str) -> None:
+        """Refuses a bundle whose files are not those of its training; it is not loaded, which would take seconds."""
+        from captioning import bundle
+
+        bundle.check(self.folder(name))
+
+    def leave_out(self, name: str) -> None:
+        """Offers a bundle no longer."""
+        del self._folders[name]
+
     def search(self, name: str) -> DecodeOptions:
         """A bundle's own search, with all the captions that it finds."""
         with self.captioner(name) as captioner:
             return all_beams(captioner.options)
 
+    def data(self, name: str) -> str:
+        """What a bundle calls the data that it was trained on; nothing where it does not say."""
+        about = json.loads((self.folder(name) / "config.json").read_bytes()).get("about")
+        return str(about.get("data", "")) if isinstance(about, dict) else ""
+
     def draws(self, name: str) -> bool:
         """Whether a bundle was trained on the built-in drawn scenes."""
-        about = json.loads((self.folder(name) / "config.json").read_bytes()).get("about", {})
-        return about.get("data") == "scenes"
+        return self.data(name).removesuffix("-smoke") == "scenes"
 
     @contextlib.contextmanager
     def captioner(self, name: str) -> Iterator[Any]:

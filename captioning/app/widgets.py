@@ -36,39 +36,66 @@ element.addEventListener('keydown', event => {
 MARK = (
     PRESS
     + """
-let start = null;
-const ground = () => element.querySelector('.ground');
+let points = null, lines = [];  // of the box or stroke being drawn, and all strokes on this picture
+const mark = () => element.querySelector('.mark');
+const turn = mode => { element.dataset.mode = mode; };
 const at = event => {
-  const box = ground().getBoundingClientRect();
-  const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
+  const box = element.querySelector('.ground').getBoundingClientRect();
+  const share = (value, low, size) => Math.round(1000 * Math.min(1, Math.max(0, (value - low) / size))) / 1000;
   return [share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)];
 };
-const between = (a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
-const stop = () => { start = null; element.classList.remove('marking'); };
+const along = (points, end) => {
+  const {width, height} = mark().viewBox.baseVal;
+  return 'M' + points.map(([x, y]) => `${x * width} ${y * height}`).join('L') + end;
+};
+const draw = (kind, path) => {
+  mark().dataset.kind = kind;
+  mark().querySelector('path').setAttribute('d', path);
+};
+const drawLines = () => draw('brush', [...lines, ...(points ? [points] : [])].map(line => along(line, 'h0')).join(''));
+const paints = () => element.dataset.mode === 'brush';
 element.addEventListener('click', event => {
-  if (event.target.closest('[data-mark]')) element.classList.toggle('marking');
+  const mode = event.target.closest('button[data-mode]')?.dataset.mode;
+  if (mode) turn(mode === element.dataset.mode ? '' : mode);
+  else if (event.target.closest('button[data-event]')) turn('');
 });
 element.addEventListener('pointerdown', event => {
-  const wanted = event.pointerType === 'mouse' || element.classList.contains('marking');
-  if (!wanted || event.button || !event.target.closest('.ground')) return;
-  start = at(event);
+  const wanted = event.pointerType === 'mouse' || element.dataset.mode;
+  if (!wanted || event.button || !event.isPrimary || !event.target.closest('.ground')) return;
+  points = [at(event)];
+  if (paints()) drawLines();
   element.setPointerCapture(event.pointerId);
 });
 element.addEventListener('pointermove', event => {
-  if (!start) return;
-  const [left, top, right, bottom] = between(start, at(event)), rubber = ground().querySelector('.rubber');
-  rubber.hidden = false;
-  Object.assign(rubber.style, {left: 100 * left + '%', top: 100 * top + '%',
-    width: 100 * (right - left) + '%', height: 100 * (bottom - top) + '%'});
+  if (!points || !event.isPrimary) return;
+  const [x, y] = at(event), [fromX, fromY] = points.at(paints() ? -1 : 0);
+  const [across, down] = [Math.abs(x - fromX), Math.abs(y - fromY)];
+  if (paints()) {
+    if (Math.hypot(across, down) > 0.01) points.push([x, y]);
+    drawLines();
+  } else if (Math.min(across, down) > 0.02) {
+    points = [points[0], [x, y]];
+    draw('box', along([points[0], [x, fromY], [x, y], [fromX, y]], 'Z'));
+  }
 });
-element.addEventListener('pointerup', event => {
-  if (!start) return;
-  const box = between(start, at(event));
-  stop();
-  ground().querySelector('.rubber').hidden = true;
-  if (box[2] - box[0] > 0.02 && box[3] - box[1] > 0.02) trigger('input', {value: box});
+const release = event => {
+  if (!points || !event.isPrimary) return;
+  const done = points;
+  points = null;
+  if (paints()) {
+    lines.push(done);
+    trigger('input', {value: {lines}});
+  } else if (done.length > 1) {
+    turn('');
+    trigger('input', {value: {box: done.flat()}});
+  }
+};
+element.addEventListener('pointerup', release);
+element.addEventListener('pointercancel', release);
+watch('value', () => {
+  if (mark()?.dataset.kind === 'brush') drawLines();
+  else lines = [];
 });
-element.addEventListener('pointercancel', stop);
 """
 )
 TICK = """

@@ -1,0 +1,92 @@
+"""Bundles that the app cannot open: left out where it found them itself, an error where a person named them."""
+
+import json
+import shutil
+
+import gradio as gr
+import pytest
+
+from captioning.app import serve
+from captioning.app.shelf import Shelf, find_bundles
+from captioning.app.widgets import refusing
+from captioning.errors import BundleError
+
+
+@pytest.fixture
+def artifacts(saved, tmp_path, monkeypatch):
+    """A folder with a whole bundle between some of other formats, altered, half gone, and only whole to the eye."""
+    for name in ("altered", "foreign", "half", "small", "unfit", "void"):
+        shutil.copytree(saved, tmp_path / "artifacts" / name)
+    folder = tmp_path / "artifacts"
+    config = json.loads((saved / "config.json").read_text())
+    (folder / "altered" / "model.weights.h5").write_bytes(b"something else")
+    (folder / "foreign" / "config.json").write_text(json.dumps(config | {"format": 0}))
+    (folder / "half" / "vocabulary.json").unlink()
+    fewer = config["model"] | {"vocabulary_size": 9}
+    (folder / "unfit" / "config.json").write_text(json.dumps(config | {"model": fewer}))
+    (folder / "void" / "config.json").write_text("[]")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return folder
+
+
+def test_broken_bundles_are_left_out_each_with_a_sentence(artifacts, capsys):
+    shelf = Shelf(find_bundles(artifacts))
+    serve.open_first(shelf, strict=False)
+    assert shelf.names == ["small", "unfit"]
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"Loading {name} ..." for name in ("altered", "foreign", "half", "small")]
+    told = ("altered", "not the file"), ("foreign", "format 0"), ("half", "lacks vocabulary"), ("void", "format none")
+    for line, (name, says) in zip(err.splitlines(), told, strict=True):
+        assert line.startswith(f"{name} is left out: ")
+        assert says in line
+
+
+def test_one_that_breaks_when_it_is_chosen_is_told_and_the_others_go_on(artifacts):
+    shelf = Shelf([artifacts / "small", artifacts / "unfit"])
+    serve.open_first(shelf, strict=True)
+    with pytest.raises(gr.Error, match="unfit has a vocabulary of"), refusing():
+        shelf.search("unfit")
+    assert shelf.search("small").num_beams
+
+
+def test_the_first_that_cannot_be_loaded_gives_way_to_the_next(artifacts, capsys):
+    shelf = Shelf([artifacts / "unfit", artifacts / "small"])
+    serve.open_first(shelf, strict=False)
+    assert shelf.names == ["small"]
+    assert "unfit is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [["half", "small"], ["small", "half"]])
+def test_a_broken_bundle_that_was_named_is_an_error(artifacts, names):
+    with pytest.raises(BundleError, match="lacks vocabulary"):
+        serve.open_first(Shelf([artifacts / name for name in names]), strict=True)
+
+
+def test_where_none_is_left_there_is_nothing_to_serve(artifacts, capsys):
+    with pytest.raises(BundleError, match="No bundle is left"):
+        serve.open_first(Shelf([artifacts / "half", artifacts / "void"]), strict=False)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_bundle_that_may_not_be_read_is_one_that_is_broken(artifacts, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(BundleError, match=r"cannot be read \(Permission denied\)"):
+        Shelf([artifacts / "small"]).check("small")
+
+
+def test_a_bundle_says_what_it_was_trained_on_or_nothing(saved, tmp_path):
+    config = json.loads((saved / "config.json").read_text())
+    shutil.copytree(saved, tmp_path / "small")
+    shelf = Shelf([tmp_path / "small"])
+    for about, data, draws in (
+        ({"data": "scenes"}, "scenes", True),
+        ({"data": "scenes-smoke"}, "scenes-smoke", True),
+        ({"data": "flickr8k"}, "flickr8k", False),
+        ({}, "", False),
+        (None, "", False),
+    ):
+        (tmp_path / "small" / "config.json").write_text(json.dumps(config | {"about": about}))
+        assert (shelf.data("small"), shelf.draws("small")) == (data, draws)
