@@ -1,10 +1,21 @@
-"""The model card of a bundle: what it is, how good it is, what it does not do. Knows only score cards."""
+"""What a bundle shows of itself: the model card, and the sheet of its worst and best captions.
 
-from collections.abc import Iterable
+Knows only score cards, predictions and the images that they are of.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from captioning.evaluation import card_text
+import numpy as np
 
+from captioning.categories import Use, rates_text
+from captioning.evaluation import Prediction, Ranked, card_text, worst_first
+from captioning.figure import scaled
+from captioning.images import read_image
+from captioning.overlay import THUMBNAIL, sheet_png
+
+ENDS = 20  # captions on either half of the sheet
 LIMITS = """\
 - It names what its training captions named: other things get the nearest word it knows, with confidence.
 - It has seen {words:,} words in {images:,} images of one kind; expect less of other photographs.
@@ -22,12 +33,44 @@ def model_card(name: str, cards: dict[str, Any], captions: Iterable[Any], *, wor
         f'A caption for an image: `captioning.load("artifacts/{name}").caption("photo.jpg")`.',
         "## Scores",
         f"```\n{scores}\n```",
-        "How they were obtained stands in `scores.json`; the captions that were scored, in `predictions-*.jsonl`.",
+        "How they were obtained stands in `scores.json`; the captions that were scored, in `predictions-*.jsonl`; "
+        "the worst and the best of them, in `sheet.png`.",
         "![losses and validation score](loss.png)",
+        *_word_use(cards.get("test") or cards["dev"]),
         "## What it says of eight validation images",
         examples,
         "![where it looked](attention.png)",
+        "![its worst and its best captions of validation images](sheet.png)",
         "## Limits",
         LIMITS.format(words=words, images=images),
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _word_use(card: dict[str, Any]) -> list[str]:
+    """The section on words that it says too often or too seldom; none where nothing is sure."""
+    use: Use = card["word_use"]
+    if not use:
+        return []
+    rows = [f"| {name} | {rates_text(ways['more'])} | {rates_text(ways['less'])} |" for name, ways in use.items()]
+    return [
+        "## Words that it says more, or less, often than people",
+        "\n".join(["| | more often | less often |", "|---|---|---|", *rows]),
+        f"With each word stands the share of captions that have it on the {card['split']} split, "
+        "and in brackets the share of references. What may be chance is left out.",
+    ]
+
+
+def sheet(predictions: Sequence[Prediction], images: Iterable[Path]) -> bytes:
+    """A picture of the worst and the best predictions, each with its image, of which `images` has one a prediction."""
+    places = dict(zip(predictions, images, strict=True))
+    ranked = worst_first(predictions)
+    half = min(ENDS, (len(ranked) + 1) // 2)
+    worst, best = ranked[:half], ranked[half:][::-1][:ENDS]
+    sections = {f"The {len(worst)} worst of {len(ranked):,} validation captions": worst, f"The {len(best)} best": best}
+    return sheet_png({name: [_row(each, places[each.prediction]) for each in some] for name, some in sections.items()})
+
+
+def _row(ranked: Ranked, image: Path) -> tuple[np.ndarray, str, str, float]:
+    small = np.asarray(scaled(read_image(image), *THUMBNAIL))  # forty large images at once would fill the memory
+    return small, ranked.prediction.caption, ranked.closest, ranked.score

@@ -3,7 +3,6 @@
 Knows nothing of how captions are made; it looks at pictures, grids, captions, words and scores.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from captioning.album import read_ahead
 from captioning.errors import DataError
 from captioning.metrics import CiderD
+from captioning.overlay import MOVES, moved
 from captioning.scenes import draw_scene
 from captioning.tokenizer import UNKNOWN, Tokenizer, normalise
 
@@ -24,7 +24,6 @@ ALIKE = 0.05  # how much grids differ between pictures, of their size
 SAME = 0.8  # share of images with one and the same caption
 ENDLESS = 0.5  # share of captions that end only where they must, or before the first word
 FLAT = 0.02  # attention: 0 is the same everywhere, 1 is all on one region
-STILL = 0.02  # attention: 0 is the same for every word of a caption, 1 is never twice on a region
 UNKNOWN_WORDS, UNKNOWN_VECTORS = 0.1, 0.3  # shares of running words, and of the vocabulary
 BLIND = 0.7  # score with other images' references, of that with the right ones
 
@@ -139,13 +138,11 @@ def _sharpness(maps: np.ndarray) -> float:
 
 
 def attention_moves(captions: Sequence[Sequence[np.ndarray]]) -> Finding:
-    """Whether attention, a map a word of each caption, goes elsewhere from word to word."""
-    pairs = [pair for words in captions for pair in itertools.pairwise(words)]
-    steps = [np.abs(after - before).sum() / 2 for before, after in pairs]
-    moved = float(np.mean(steps)) if steps else 1.0
-    healthy = moved > STILL
-    what = f"{moved:.0%} of it goes elsewhere from one word to the next"
-    cause = "" if healthy else ": its maps are the same for all words, so the words do not steer it"
+    """Whether attention, a map a word of each caption, differs between the words."""
+    share = float(np.mean([moved(maps) for maps in captions if len(maps) > 1] or [1.0]))
+    healthy = share >= MOVES
+    what = f"{share:.0%} of it is elsewhere at one word than over the whole caption"
+    cause = "" if healthy else ": its maps are nearly the same for all words, so the words do not steer it"
     remedy = "train longer; a higher --attention-penalty makes it visit every region."
     return Finding("attention moves", healthy, what + cause, remedy)
 

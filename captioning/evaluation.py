@@ -15,6 +15,7 @@ import numpy as np
 
 from captioning import confidence, metrics
 from captioning.album import caption_images, told
+from captioning.categories import word_use
 from captioning.confidence import Calibration
 from captioning.data import Dataset
 from captioning.errors import DataError, ImageError
@@ -43,6 +44,14 @@ class Prediction:
     image: str
     caption: str
     references: tuple[str, ...]
+
+
+class Ranked(NamedTuple):
+    """A prediction, which of its references it is closest to, and its CIDEr-D among all of its split."""
+
+    prediction: Prediction
+    closest: str
+    score: float
 
 
 def predictions_text(predictions: Sequence[Prediction]) -> str:
@@ -84,6 +93,19 @@ def _name(image: Path, folder: Path) -> str:
     return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else image.name
 
 
+def worst_first(predictions: Sequence[Prediction]) -> list[Ranked]:
+    """The predictions by their CIDEr-D, which rises; those that are as bad as each other stay in their order."""
+    said = [_tokens(prediction.caption) for prediction in predictions]
+    references = [[_tokens(text) for text in prediction.references] for prediction in predictions]
+    cider = metrics.CiderD(references)
+    scores = cider.score(said, references)
+    counts = [len(texts) for texts in references]
+    singly = cider.score(np.repeat(said, counts).tolist(), [[text] for texts in references for text in texts])
+    rows = zip(predictions, np.split(singly, np.cumsum(counts)[:-1]), scores, strict=True)
+    ranked = [Ranked(each, each.references[likeness.argmax()], float(score)) for each, likeness, score in rows]
+    return sorted(ranked, key=lambda each: each.score)
+
+
 def calibrate(captions: Sequence[Any], split: Mapping[Path, Sequence[str]]) -> tuple[Calibration, float] | None:
     """The confidence curve of captions with all their rivals, and its error; None where it cannot be known.
 
@@ -112,7 +134,8 @@ def validator(captioner: Any, features: Any, split: Mapping[Path, Sequence[str]]
     def validate() -> Validation:
         captions = [str(caption) for caption in caption_split(captioner, features, split, GREEDY)]
         scores = metrics.score([_tokens(caption) for caption in captions], references, resamples=1)
-        return Validation({name: scores[name].value for name in ("BLEU-4", "CIDEr-D")}, captions[:WATCHED])
+        found = {name: scores[name].value for name in ("BLEU-4", "CIDEr-D")}
+        return Validation(found | {"distinct": len(set(captions)) / len(captions)}, captions[:WATCHED])
 
     return validate
 
@@ -173,6 +196,7 @@ def score_card(
         },
         "shuffled_images": {"CIDEr-D": round(float(shuffled), 4)},
         "variety": variety(candidates),
+        "word_use": word_use(candidates, references),
         **about,
         "versions": metrics.versions(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),

@@ -4,9 +4,10 @@ Knows nothing of models: images are uint8 (H, W, 3), maps are (rows, columns) ar
 """
 
 import io
+import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from captioning.figure import (
 )
 
 COLOURS = "plasma"  # of the heat: told apart by all eyes, and in equal steps
-MOVES = 0.1  # the share of the attention that moves from word to word where maps are worth a look
+MOVES = 0.1  # the share of the attention that moves between the words where maps are worth a look
 PAGE = 1280  # pixels of a page's width
 PANEL = (190, 400)  # pixels of the side of a square panel, where there are many and where there are few
 LABEL = 190  # pixels that the place of a narrow panel may widen to for a long word
@@ -43,6 +44,9 @@ WORD, PAUSE = 900, 1700  # milliseconds of a word, and of the first and the last
 THUMBNAIL = (264, 198)
 STILL = "the attention hardly moves: these maps say little"
 STAYS = "epoch by epoch; in dark, the words of the last caption"
+KEY = "under each image: the CIDEr-D of its caption, the caption, and in grey the closest of its references"
+
+Row = tuple[np.ndarray, str, str, float]
 
 
 def heat(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -77,16 +81,21 @@ def painted(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
     return np.rint(255 * (grey * (1 - cover) + table[np.rint(255 * weights).astype(int)] * cover)).astype("uint8")
 
 
-def collapsed(words: Sequence[Any]) -> bool:
-    """Whether the words' maps hardly differ: on average less than a tenth of the attention moves from word to word.
+def moved(maps: Sequence[np.ndarray]) -> float:
+    """The share of the attention, 0 to 1, that is elsewhere at one word of a caption than over the whole caption.
 
-    The measure is the mean total variation distance, 0 to 1, between each word's map and the mean of them all; a
-    trained captioner's are 0.3 to 0.5.
+    It is the mean total variation distance between each word's map and the mean of them all: a trained captioner's
+    are 0.3 to 0.5. One word alone has nothing to move from, and counts as 1.
     """
-    if len(words) < 2:
-        return False
-    maps = np.stack([np.ravel(word.attention / word.attention.sum()) for word in words])
-    return bool(np.abs(maps - maps.mean(axis=0)).sum(axis=1).mean() / 2 < MOVES)
+    if len(maps) < 2:
+        return 1.0
+    shares = np.stack([np.ravel(each / each.sum()) for each in maps])
+    return float(np.abs(shares - shares.mean(axis=0)).sum(axis=1).mean() / 2)
+
+
+def collapsed(words: Sequence[Any]) -> bool:
+    """Whether the words' maps hardly differ."""
+    return moved([word.attention for word in words]) < MOVES
 
 
 def strip_png(image: np.ndarray, words: Sequence[Any], title: str = "") -> bytes:
@@ -197,14 +206,20 @@ def _epoch(row: tuple[int, str, float | None], last: str, best: float, font: Fon
     return [number, paragraph(words, font, width=width), amount]
 
 
-def sheet_png(rows: Sequence[tuple[np.ndarray, str, str, float]]) -> bytes:
-    """A contact sheet: rows are (image, caption, reference, score), five in a line."""
+def sheet_png(sections: Mapping[str, Sequence[Row]]) -> bytes:
+    """A contact sheet: rows are (image, caption, reference, CIDEr-D), five in a line, under their section's name."""
+    rows = list(itertools.chain.from_iterable(sections.values()))
     letters = "".join(caption + reference for _, caption, reference, _ in rows)
     best = max((score for *_, score in rows), default=0) or 1
-    return png(framed(grid([_thumbnail(row, best, letters) for row in rows], 5, gap=(18, 26))))
+    blocks: list[Block] = []
+    for title, some in sections.items():
+        if some:
+            body = grid([_thumbnail(row, best, letters) for row in some], 5, gap=(18, 26))
+            blocks.append(_headed(body, title, "" if blocks else KEY))
+    return png(framed(grid(blocks, 1, gap=(0, 40))))
 
 
-def _thumbnail(row: tuple[np.ndarray, str, str, float], best: float, letters: str) -> Block:
+def _thumbnail(row: Row, best: float, letters: str) -> Block:
     image, caption, reference, score = row
     width = THUMBNAIL[0]
     blocks = [
@@ -224,9 +239,14 @@ def curves_png(history: Sequence[dict[str, float]], score: str) -> bytes:
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
-    losses.plot(epochs, [row["loss"] for row in history], "o-", color="#0072b2", label="training", markersize=3)
-    losses.plot(epochs, [row["dev_loss"] for row in history], "o-", color="#d55e00", label="validation", markersize=3)
+    fitted = [row for row in history if "loss" in row]  # self-critical epochs, at the end, have none
+    for name, colour, label in (("loss", "#0072b2", "training"), ("dev_loss", "#d55e00", "validation")):
+        values = [row[name] for row in fitted]
+        losses.plot(epochs[: len(fitted)], values, "o-", color=colour, label=label, markersize=3)
     scores.plot(epochs, [row[score] for row in history], "o-", color="#009e73", markersize=3)
+    if len(fitted) < len(history):
+        scores.axvspan(len(fitted) + 0.5, len(history) + 0.5, color="#009e73", alpha=0.08, label="self-critical")
+        scores.legend(frameon=False, loc="lower right")
     losses.set_title("loss", fontsize=11)
     losses.legend(frameon=False)
     scores.set_title(f"validation {score}, greedy captions", fontsize=11)

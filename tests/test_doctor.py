@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import doctor
+from captioning import doctor, overlay
 from captioning.doctor import (
     attention_moves,
     attention_points,
@@ -131,9 +131,19 @@ def test_attention_is_measured_between_flat_and_one_region():
     assert "1.00," in attention_points([[np.eye(4)[0].reshape(2, 2)]]).what
     assert not attention_points([]).healthy
     there, elsewhere = np.eye(4)[:2].reshape(2, 2, 2)
-    assert attention_moves([[there, elsewhere, there]]).what.startswith("100%")
+    assert attention_moves([[there, elsewhere], [there]]).what.startswith("50%")
     assert not attention_moves([[there, there, there]]).healthy
     assert attention_moves([[there]]).healthy  # one word has nothing to move to
+
+
+def test_the_doctor_and_the_strip_agree_on_what_moves():
+    rng, found = np.random.default_rng(0), set()
+    for spread in (0.1, 0.3, 0.5, 1, 3):
+        maps = rng.dirichlet(np.full(16, 1 / spread**2), 6).reshape(6, 4, 4)
+        moves = attention_moves([maps]).healthy
+        assert moves is not overlay.collapsed([SimpleNamespace(attention=weights) for weights in maps])
+        found.add(moves)
+    assert found == {True, False}
 
 
 def test_words_that_are_not_known_are_counted_and_named(tokenizer):

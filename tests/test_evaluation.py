@@ -25,6 +25,7 @@ from captioning.evaluation import (
     score_card,
     validator,
     variety,
+    worst_first,
 )
 from captioning.options import DecodeOptions
 
@@ -194,6 +195,40 @@ def test_cards_of_other_images_are_not_compared(card):
         difference(card, card_of(perfect()[1:]))
 
 
+def test_the_card_tells_which_words_are_said_too_often(card):
+    assert card["word_use"] == {}
+    same = [Prediction(str(number), "a man", ("a dog", "a cat")) for number in range(20)]
+    [rate] = card_of(same, words={"min_count": 5})["word_use"]["people"]["more"]
+    assert rate == {"word": "man", "captions": 1.0, "references": 0.0}
+
+
+# The worst and the best
+
+
+def test_the_worst_come_first_with_the_score_that_the_card_is_the_mean_of(card):
+    said = ["zebra", *SUBJECTS[1:3], f"{SUBJECTS[3]} and more", "", "someone's cat sleeps"]
+    told = [Prediction(each.image, caption, each.references) for each, caption in zip(perfect(), said, strict=True)]
+    ranked = worst_first(told)
+    assert sorted(each.prediction.image for each in ranked) == [each.image for each in told]
+    scores = [each.score for each in ranked]
+    assert scores == sorted(scores)
+    assert scores[0] == scores[1] == 0
+    assert [each.prediction for each in ranked[:2]] == [told[0], told[4]], "as bad as each other: in their order"
+    assert [each.prediction.caption for each in ranked[2:4]] == [said[5], said[3]]
+    assert np.mean(scores) == pytest.approx(card_of(told)["scores"]["CIDEr-D"]["value"], abs=1e-4)
+
+
+def test_a_caption_is_shown_beside_the_reference_that_it_is_closest_to():
+    texts = ("two dogs play on the beach", "A dog runs, fast!", "something else", "the dog runs home")
+    told = [Prediction("1", "a dog runs fast", texts), Prediction("2", "nothing of it", texts[::-1])]
+    told += [Prediction("3", "the dog runs home", texts[:1])]
+    assert {each.prediction.image: each.closest for each in worst_first(told)} == {
+        "1": texts[1],
+        "2": texts[-1],
+        "3": texts[0],
+    }
+
+
 # Bundles against each other
 
 
@@ -296,8 +331,8 @@ def test_validation_is_greedy_and_watches_eight_images(monkeypatch):
     validate = validator(parrot, FEATURES, {image: [SUBJECTS[row]] for image, row in FEATURES.rows.items()})
     found = validate()
     assert found.samples == list(SUBJECTS[:2])
-    assert found.scores.keys() == {"BLEU-4", "CIDEr-D"}
-    assert found.scores["BLEU-4"] == pytest.approx(1)
+    assert found.scores.keys() == {"BLEU-4", "CIDEr-D", "distinct"}
+    assert found.scores["BLEU-4"] == pytest.approx(1) == found.scores["distinct"]
     assert parrot.asked == [(6, DecodeOptions(strategy="greedy"))]
 
 

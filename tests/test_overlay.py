@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageDraw
 
 from captioning import figure, overlay
-from captioning.overlay import collapsed, curves_png, heat, painted, rising_png, sheet_png, strip_png, walk_gif
+from captioning.overlay import collapsed, curves_png, heat, moved, painted, rising_png, sheet_png, strip_png, walk_gif
 
 GRIDS = [(1, 1), (2, 2), (7, 7), (8, 8), (11, 11), (3, 5)]
 SIZES = [(112, 112), (100, 300), (301, 97), (33, 33)]
@@ -140,6 +140,15 @@ def test_a_collapsed_caption_looks_at_one_place():
     assert not collapsed([])
 
 
+def test_attention_moves_as_far_as_words_look_at_different_places():
+    there, elsewhere = one_hot((3, 4), 0, 0), one_hot((3, 4), 2, 3)
+    assert moved([there] * 5) == 0
+    assert moved([there, elsewhere]) == pytest.approx(1 / 2)
+    assert moved([5 * there, elsewhere, there]) == pytest.approx(4 / 9)
+    assert moved([one_hot((3, 4), *divmod(place, 4)) for place in range(12)]) == pytest.approx(11 / 12)
+    assert moved([there]) == 1
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 25])
 def test_a_strip_tells_every_word_and_its_probability_under_the_title(written, count):
     words = words_for("word " * count)
@@ -178,7 +187,7 @@ def test_all_that_is_written_is_readable_and_within_its_place(written, shape):
     strip_png(image, words, caption * 3)
     walk_gif(image, words, longest=200)
     rising_png(image, [(epoch, caption * epoch, 0.1 * epoch) for epoch in (1, 2)], caption)
-    sheet_png([(image, caption, caption * 9, 0.5)])
+    sheet_png({caption: [(image, caption, caption * 9, 0.5)]})
     assert [each.text for each in written if not each.inside] == []
     assert min(each.size for each in written) >= figure.SMALLEST
     assert "counterrevolutionary" in said(written)
@@ -255,19 +264,32 @@ def test_rising_captions_darken_where_they_are_right(written):
     assert colours == [("dog", True), ("dog", False), ("cat", False), ("a", True), ("dog", True)]
 
 
-@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (5, 5, 1), (7, 5, 2), (20, 5, 4)])
-def test_a_sheet_shows_all_its_rows(written, count, columns, rows):
-    page = opened(sheet_png([(picture(), f"caption{row}", f"reference{row}", row / 2) for row in range(count)]))
+@pytest.mark.parametrize(("count", "columns", "lines"), [(1, 1, 1), (5, 5, 1), (7, 5, 2), (20, 5, 4)])
+def test_a_sheet_shows_all_its_rows(written, count, columns, lines):
+    rows = [(picture(), f"caption{row}", f"reference{row}", row / 2) for row in range(count)]
+    page = opened(sheet_png({"": rows}))
     for row in range(count):
         assert {f"caption{row}", f"reference{row}", f"{row / 2:.2f}"} <= {each.text for each in written}
     width, height = overlay.THUMBNAIL
-    assert columns * width < page.width < columns * (width + 50)
-    assert rows * height < page.height < rows * (height + 150)
+    assert columns * width < page.width < max(480, columns * width) + 50 * columns
+    assert lines * height < page.height < lines * (height + 150) + 100
+
+
+def test_a_sheet_names_its_sections_and_what_stands_under_an_image(written):
+    rows = [(picture(), f"caption{row}", f"reference{row}", row / 2) for row in range(5)]
+    both = opened(sheet_png({"Nothing": [], "The worst": rows[:2], "The best": rows[2:]}))
+    assert said(written).index("The worst") < said(written).index("The best")
+    assert said(written).count(overlay.KEY) == 1
+    assert "Nothing" not in said(written)
+    one = opened(sheet_png({"All": rows}))
+    assert both.width < one.width
+    assert both.height > one.height + overlay.THUMBNAIL[1]
 
 
 def test_pictures_of_nothing_are_pictures():
     opened(rising_png(picture(), []))
-    opened(sheet_png([]))
+    opened(sheet_png({}))
+    opened(sheet_png({"The worst": []}))
 
 
 def test_letters_come_from_a_font_that_has_them(tmp_path, monkeypatch, written, capfd):
@@ -324,3 +346,11 @@ def test_curves_have_a_point_an_epoch(figures, epochs):
         ticks = [tick for tick in panel.get_xticks() if low <= tick <= high]
         assert ticks
         assert all(tick == round(tick) for tick in ticks)
+
+
+def test_self_critical_epochs_have_a_score_and_no_loss(figures):
+    history = [{"epoch": 1, "loss": 4, "dev_loss": 5, "CIDEr-D": 0.2}, {"epoch": 2, "reward": 0.3, "CIDEr-D": 0.4}]
+    opened(curves_png(history, "CIDEr-D"))
+    losses, scores = figures[0].axes
+    assert [line.get_ydata().tolist() for line in (*losses.lines, *scores.lines)] == [[4], [5], [0.2, 0.4]]
+    assert [text.get_text() for text in scores.get_legend().get_texts()] == ["self-critical"]

@@ -242,7 +242,8 @@ def test_corrections_by_how_many_words_are_known(capsys):
 
 
 def rows(count: int, captions: int) -> Examples:
-    return Examples(np.zeros((200, 1, 1)), np.arange(count), [np.full((captions, 4), row) for row in range(count)])
+    tokens = [np.full((captions, 4), row) for row in range(count)]
+    return Examples(np.zeros((200, 1, 1)), np.arange(count)[:, None], tokens)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def rows(count: int, captions: int) -> Examples:
 def test_a_quarter_of_what_is_shown_was_corrected(corrected, replayed, repeats):
     mixed = retraining.mixed(rows(corrected, 1), rows(replayed, 5), 3)
     assert len(mixed) == corrected * repeats + replayed
-    assert mixed.rows.tolist() == [*range(corrected)] * repeats + [*range(replayed)]
+    assert mixed.rows[:, 0].tolist() == [*range(corrected)] * repeats + [*range(replayed)]
     shown = mixed.tokens[0]
     assert shown.shape == (3, 4), "its one caption weighs as much as three"
     assert (shown == 0).all()
@@ -260,7 +261,7 @@ def test_a_quarter_of_what_is_shown_was_corrected(corrected, replayed, repeats):
 
 def test_an_image_with_many_corrections_keeps_them_all():
     tokens = [np.arange(16).reshape(4, 4)]
-    mixed = retraining.mixed(Examples(np.zeros((1, 1, 1)), np.array([0]), tokens), rows(3, 1), 3)
+    mixed = retraining.mixed(Examples(np.zeros((1, 1, 1)), np.array([[0]]), tokens), rows(3, 1), 3)
     assert np.array_equal(mixed.tokens[0], tokens[0])
 
 

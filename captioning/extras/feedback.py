@@ -5,7 +5,6 @@ Knows nothing of models, nor of who asks.
 """
 
 import contextlib
-import csv
 import hashlib
 import io
 import json
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from captioning.book import csv_row
 from captioning.errors import DataError, StorageError
 from captioning.storage import explain_disk_errors, write_whole
 from captioning.tokenizer import normalise
@@ -46,7 +46,6 @@ INSERT = """INSERT INTO feedback (time, image_sha256, bundle, caption, options, 
     VALUES (:time, :image_sha256, :bundle, :caption, :options, :rating, :correction, :comment)"""
 
 CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-FORMULA = re.compile("[\t\r\n]|\\s*[=+@\\-\uff1d\uff0b\uff20\uff0d]")  # also the full-width forms of these
 REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_READONLY: "it is read-only",
@@ -158,14 +157,9 @@ class FeedbackStore:
 
     @staticmethod
     def csv(entries: Iterable[Feedback]) -> str:
-        """The entries as CSV with a header, every cell quoted, none of them a formula to a spreadsheet."""
-        text = io.StringIO()
-        writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-        writer.writerow(field.name for field in fields(Feedback))
-        for entry in entries:
-            row = asdict(entry) | {"options": json.dumps(entry.options, ensure_ascii=False)}
-            writer.writerow(_inert(value) for value in row.values())
-        return text.getvalue()
+        """The entries as CSV with a header, none of its cells a formula to a spreadsheet."""
+        rows = (asdict(entry) | {"options": json.dumps(entry.options, ensure_ascii=False)} for entry in entries)
+        return csv_row(field.name for field in fields(Feedback)) + "".join(csv_row(row.values()) for row in rows)
 
     def _copy(self, name: str) -> Path:
         return self.images / f"{name}.jpg"
@@ -240,8 +234,3 @@ def _jpeg(image: np.ndarray) -> bytes:
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     picture.save(file, "JPEG", quality=92)
     return file.getvalue()
-
-
-def _inert(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if FORMULA.match(text) else text

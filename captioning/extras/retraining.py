@@ -17,8 +17,8 @@ import numpy as np
 from captioning import bundle
 from captioning.batches import Examples, examples_of
 from captioning.captioner import Caption, Captioner
-from captioning.card import model_card
-from captioning.catalogue import catalogue
+from captioning.card import model_card, sheet
+from captioning.catalogue import Copies, catalogue
 from captioning.check import clean, inspect
 from captioning.checkpoint import Progress
 from captioning.errors import DataError
@@ -48,7 +48,6 @@ REPLAYED = 3  # images of the data for every corrected one
 EPOCH = 1000  # images of the data that an epoch has at least, where there are so many
 MOST_REPEATS = 20  # of a corrected image in an epoch; few would else be learnt by heart at the cost of all others
 MAX_UNKNOWN = 1 / 3  # of the words
-ALIKE = 20  # levels of 256 in each of 16 x 16 cells; re-compressed copies differ by 8, other pictures by 79 at least
 LISTED = 10
 HELD_OUT = ("test", "dev")
 SCORED = (*HELD_OUT, "corrected")
@@ -163,7 +162,7 @@ def gather(
         raise DataError(f"{source} is not what {run.bundle} learnt from; give the data of its training.")
     corrected = readable(corrections, Path(run.cache))
     replayed = sample(train, max(EPOCH, REPLAYED * len(corrected)), how.seed)
-    held = without_copies({split: dataset.splits.get(split, {}) for split in HELD_OUT}, corrected)
+    held = without_copies({split: dataset.splits.get(split, {}) for split in HELD_OUT}, corrected, Path(run.cache))
     splits = {"corrected": corrected, "train": train, "replayed": replayed, "dev": replayed}
     return splits | {split: images for split, images in held.items() if images}, source
 
@@ -178,24 +177,18 @@ def readable(corrections: Captions, cache: Path) -> Captions:
     return {image: own for image, own in corrections.items() if image not in damaged}
 
 
-def without_copies(held: Splits, corrected: Captions) -> Splits:
+def without_copies(held: Splits, corrected: Captions, cache: Path | None = None) -> Splits:
     """What was held out, less the images of which people corrected copies; so none is scored that was learnt."""
-    known = np.stack([_thumbnail(image) for image in corrected])
-
-    def is_known(image: Path) -> bool:
-        return np.abs(known - _thumbnail(image)).max(axis=(1, 2, 3)).min() < ALIKE
-
+    copies = Copies(catalogue(list(corrected), cache))
+    facts = catalogue([image for images in held.values() for image in images], cache)
     kept = {
-        split: {image: own for image, own in images.items() if not is_known(image)} for split, images in held.items()
+        split: {image: own for image, own in images.items() if not copies.find(facts[image])}
+        for split, images in held.items()
     }
     left_out = sum(map(len, held.values())) - sum(map(len, kept.values()))
     if left_out:
         print(f"left out of dev and test, since people corrected copies of them: {left_out:,} images")
     return kept
-
-
-def _thumbnail(image: Path) -> np.ndarray:
-    return read_image(image, size=64).reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
 
 
 def sample(split: Captions, count: int, seed: int) -> Captions:
@@ -243,7 +236,7 @@ def mixed(corrected: Examples, replayed: Examples, captions_per_image: int) -> E
     """Both together: corrected images repeated to a quarter of all, each with as many captions as one replayed."""
     repeats = min(MOST_REPEATS, max(1, round(len(replayed) / REPLAYED / len(corrected))))
     tokens = [np.resize(own, (max(captions_per_image, len(own)), own.shape[1])) for own in corrected.tokens]
-    rows = np.concatenate([np.tile(corrected.rows, repeats), replayed.rows])
+    rows = np.concatenate([np.tile(corrected.rows, (repeats, 1)), replayed.rows])
     return Examples(replayed.array, rows, tokens * repeats + replayed.tokens)
 
 
@@ -300,6 +293,7 @@ def tell(progress: Progress, before: Judged, after: Judged, splits: Splits) -> d
         "loss.png": curves_png(progress.history, SCORE),
         "learning.json": json.dumps(learning, indent=1, ensure_ascii=False),
         "attention.png": strip_png(read_image(image), caption.words, caption.text),
+        "sheet.png": sheet(after.predictions["dev"], splits["dev"]),
     }
 
 
