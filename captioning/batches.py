@@ -16,7 +16,7 @@ class Examples:
     """Images as rows of one array, and their captions as ids: `tokens[i]` is (captions of image i, T + 1)."""
 
     array: np.ndarray  # (rows, L, D) grids or (rows, H, W, 3) images
-    rows: np.ndarray  # (N,) row of each image
+    rows: np.ndarray  # (N, views) rows of each image; each epoch of training shows one of its views
     tokens: list[np.ndarray]
 
     def __len__(self) -> int:
@@ -32,9 +32,8 @@ def examples_of(
     features: Any, split: Mapping[Any, Sequence[str]], encode: Callable[[Sequence[str]], np.ndarray]
 ) -> Examples:
     """The examples of a split {image: captions}; `encode` turns captions into (captions, T + 1) ids."""
-    return Examples(
-        features.array, np.array([features.rows[image] for image in split]), [encode(c) for c in split.values()]
-    )
+    rows = [[features.rows[image], *features.views.get(image, ())] for image in split]
+    return Examples(features.array, np.array(rows), [encode(captions) for captions in split.values()])
 
 
 class Batches(keras.utils.PyDataset):
@@ -56,23 +55,31 @@ class Batches(keras.utils.PyDataset):
         self.images = np.arange(count) if order is None else order.permutation(count)
         self.flipped = np.zeros(count, bool) if order is None else order.random(count) < 0.5
         self.captions = [_choose(len(tokens), captions_per_image, order) for tokens in examples.tokens]
+        views = examples.rows.shape[1]
+        self.views = np.zeros(count, int) if order is None else order.integers(views, size=count)
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.batch_size) - self.first
 
-    def __getitem__(self, index: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    def shown(self, index: int) -> np.ndarray:
+        """The numbers of the images in a batch."""
         begin = (self.first + index) * self.batch_size
-        images = self.images[begin : begin + self.batch_size]
+        return self.images[begin : begin + self.batch_size]
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+        images = self.shown(index)
         tokens = np.stack([self._tokens(image) for image in images])
         missing = self.batch_size - len(images)
         images = np.concatenate([images, np.repeat(images[:1], missing)])
         tokens = np.concatenate([tokens, np.zeros((missing, *tokens.shape[1:]), tokens.dtype)])
-        features = self.examples.array[self.examples.rows[images]]
+        features = self.examples.array[self.examples.rows[images, self.views[images]]]
         if features.ndim == 4:  # an image's mirror image has the same captions
             mirror = self.flipped[images]
             features[mirror] = features[mirror, :, ::-1]
         targets = tokens[..., 1:]
-        return {"features": features, "tokens": tokens[..., :-1]}, targets, (targets != 0).astype("float32")
+        said = targets != 0
+        weights = said * np.float32(said.size / max(1, said.sum()))  # so that the mean loss is that of a word
+        return {"features": features, "tokens": tokens[..., :-1]}, targets, weights
 
     def _tokens(self, image: int) -> np.ndarray:
         chosen = self.captions[image]

@@ -181,6 +181,13 @@ def _bleu_table(predictions: Sequence[str], references: References) -> np.ndarra
     return np.array(table, dtype=float)
 
 
+def sentence_bleu(predictions: Sequence[str], references: References) -> np.ndarray:
+    """BLEU-4 of each caption by itself, (N,); one more match of 2 or more words is counted (Lin and Och 2004)."""
+    table = _bleu_table(predictions, references)
+    table[:, [1, 2, 3, 5, 6, 7]] += 1
+    return _bleu(table)["BLEU-4"]
+
+
 def _bleu(sums: np.ndarray) -> dict[str, np.ndarray]:
     matched, possible, length, reference_length = np.split(sums, [4, 8, 9], axis=1)
     with np.errstate(divide="ignore"):  # log 0 = -inf is a precision of 0

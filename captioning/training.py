@@ -26,8 +26,9 @@ from captioning.checkpoint import Progress, load_checkpoint, save_checkpoint
 from captioning.errors import MissingExtra, Stopped, StorageError, TrainingError
 from captioning.model import CaptionModel
 from captioning.options import RunOptions, TrainOptions
-from captioning.storage import write_whole
+from captioning.storage import require_space, write_whole
 
+ARRAYS = 4  # numbers a checkpoint keeps of every weight: itself, two moments of AdamW, its best value
 SCORE = "CIDEr-D"  # the validation score by which the best epoch is chosen
 
 
@@ -49,13 +50,14 @@ class Phase:
     dev: Examples
     validate: Callable[[], Validation]
     prepare: Callable[[], Any]  # what is frozen or freed before the phase is compiled
+    lesson: Callable[[Any, np.ndarray, np.random.Generator], tuple[Any, float]] | None = None  # see reinforce.py
 
 
 class SmoothedCrossEntropy(keras.losses.Loss):
-    """Cross-entropy of each word, in float32, averaged over the words whose weight is not zero."""
+    """Weighted cross-entropy of each word, in float32; weights have a mean of 1 where all words count alike."""
 
     def __init__(self, label_smoothing: float) -> None:
-        super().__init__(reduction="mean_with_sample_weight", dtype="float32")
+        super().__init__(reduction="sum_over_batch_size", dtype="float32")
         self.label_smoothing = label_smoothing
 
     def call(self, targets: Any, logits: Any) -> Any:
@@ -73,9 +75,15 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         self.progress, self.stop = progress, stop
         self.bar = tqdm(total=steps, initial=progress.step, desc=description, unit="step", leave=False, disable=None)
+        self.reward = keras.metrics.Mean(name="reward")
+
+    @property
+    def means(self) -> list[Any]:
+        """The variables behind the epoch's means."""
+        return [*self.model.metrics_variables, *self.reward.variables]
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        for variable, value in zip(self.model.metrics_variables, self.progress.running_means, strict=False):
+        for variable, value in zip(self.means, self.progress.running_means, strict=False):
             variable.assign(value)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -84,7 +92,7 @@ class Watch(keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise diverged(f"The loss became {loss}", self.progress)
         self.bar.update()
-        self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False)
         if self.stop.signal:
             self.model.stop_training = True
 
@@ -137,7 +145,7 @@ def compile_model(model: CaptionModel, options: TrainOptions, phase: Phase) -> N
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay, global_clipnorm=options.clip_norm)
     optimizer.exclude_from_weight_decay(var_names=["bias", "embeddings", "gamma", "beta"])
-    loss = SmoothedCrossEntropy(options.label_smoothing)
+    loss = SmoothedCrossEntropy(0.0 if phase.lesson else options.label_smoothing)
     model.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
     model.optimizer.build(model.trainable_variables)
 
@@ -156,6 +164,9 @@ class Run:
 
     def train(self, phases: Sequence[Phase]) -> Progress:
         """Runs the phases from where the checkpoint stands; ends with the best epoch's weights in the model."""
+        require_space(
+            self.folder, 2 * ARRAYS * 4 * self.model.count_params(), flag="--artifacts"
+        )  # a new one beside it
         progress = self._resume()
         stop = StopRequest()
         with stop.listening():
@@ -201,28 +212,46 @@ class Run:
         self.model.train_words(progress.epoch >= self.words_frozen_epochs)
         batches = self._batches(phase.train, epoch_order(self.options.seed, progress.epoch), progress.step)
         watch = Watch(f"epoch {progress.epoch + 1} ({phase.name})", progress, batches.first + len(batches), stop)
-        logs = self.model.fit(
-            batches,
-            initial_epoch=progress.epoch,
-            epochs=progress.epoch + 1,
-            verbose=0,
-            shuffle=False,
-            callbacks=[watch, *self.callbacks],
-        ).history
+        logs = self._follow(phase.lesson, batches, watch) if phase.lesson else self._fit(batches, watch, progress)
         if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
             raise diverged("The weights became infinite or no numbers", progress)
         if stop.signal and progress.step < batches.first + len(batches):
-            progress.running_means = [float(np.asarray(variable)) for variable in self.model.metrics_variables]
+            progress.running_means = [float(np.asarray(variable)) for variable in watch.means]
             self._save(progress)
             self._leave(progress)
-        self._finish_epoch(phase, progress, logs["loss"][-1], started)
+        self._finish_epoch(phase, progress, logs, started)
         if stop.signal:
             self._leave(progress)
 
-    def _finish_epoch(self, phase: Phase, progress: Progress, loss: float, started: float) -> None:
-        dev_loss = self.model.evaluate(self._batches(phase.dev, None, 0), verbose=0, return_dict=True)["loss"]
+    def _fit(self, batches: Batches, watch: Watch, progress: Progress) -> dict[str, float]:
+        callbacks = [watch, *self.callbacks]
+        how: dict[str, Any] = {"initial_epoch": progress.epoch, "epochs": progress.epoch + 1, "verbose": 0}
+        history = self.model.fit(batches, shuffle=False, callbacks=callbacks, **how).history
+        return {"loss": history["loss"][-1]}
+
+    def _follow(self, lesson: Callable[..., Any], batches: Batches, watch: Watch) -> dict[str, float]:
+        """An epoch whose every batch is made of what the model, as it then is, says of the images."""
+        watch.set_model(self.model)
+        self.model.reset_metrics()
+        self.model.stop_training = False
+        watch.on_epoch_begin(watch.progress.epoch)
+        for index in range(len(batches)):
+            chance = np.random.default_rng([self.options.seed, watch.progress.epoch, watch.progress.step])
+            (inputs, targets, weights), reward = lesson(batches[index], batches.shown(index), chance)
+            logs = self.model.train_on_batch(inputs, targets, sample_weight=weights, return_dict=True)
+            watch.reward.update_state(reward)
+            watch.on_train_batch_end(index, logs | {"reward": float(watch.reward.result())})
+            if self.model.stop_training:
+                break
+        watch.on_train_end()
+        return {"reward": float(watch.reward.result())}
+
+    def _finish_epoch(self, phase: Phase, progress: Progress, logs: dict[str, float], started: float) -> None:
+        if not phase.lesson:  # the loss of a lesson says nothing
+            batches = self._batches(phase.dev, None, 0)
+            logs = logs | {"dev_loss": self.model.evaluate(batches, verbose=0, return_dict=True)["loss"]}
         found = phase.validate()
-        row = {"epoch": progress.epoch + 1, "loss": loss, "dev_loss": dev_loss, **found.scores}
+        row = {"epoch": progress.epoch + 1, **logs, **found.scores}
         row["seconds"] = round(time.monotonic() - started, 1)
         progress.history.append(row)
         progress.samples.append(found.samples)
@@ -262,7 +291,8 @@ class Run:
 def history_csv(history: Sequence[dict[str, float]]) -> str:
     """The history as CSV, one line an epoch."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    names = dict.fromkeys(name for row in history for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()

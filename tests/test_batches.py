@@ -19,7 +19,7 @@ def captions_of(image: int, count: int) -> np.ndarray:
 
 
 def examples(*counts: int) -> Examples:
-    rows = np.arange(len(counts))[::-1].copy()
+    rows = np.arange(len(counts))[::-1, None].copy()
     array = np.arange(len(counts), dtype="float16")[:, None, None] * np.ones((1, 2, 3), "float16")
     return Examples(array, rows, [captions_of(image, count) for image, count in enumerate(counts)])
 
@@ -75,9 +75,21 @@ def test_targets_are_the_next_words_and_padding_weighs_nothing():
     inputs, targets, weights = batches(examples(2), None)[0]
     assert inputs["tokens"][0].tolist() == [[1, 10, 20, 2], [1, 11, 20, 0], [0, 0, 0, 0]]
     assert targets[0].tolist() == [[10, 20, 2, 0], [11, 20, 0, 0], [0, 0, 0, 0]]
-    assert weights[0].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    assert (weights[0] * 5 / weights.size).round(5).tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     assert not targets[1].any()  # the image that fills the batch
     assert not weights[1].any()
+
+
+def test_each_epoch_shows_one_of_an_images_views_and_validation_the_first():
+    array = np.arange(12, dtype="float16")[:, None, None] * np.ones((1, 2, 3), "float16")
+    data = Examples(array, np.arange(12).reshape(4, 3), [captions_of(image, 1) for image in range(4)])
+    chosen = [
+        {float(row[0, 0]) for index in range(len(epoch)) for row in epoch[index][0]["features"]}
+        for epoch in [batches(data, number) for number in range(20)]
+    ]
+    assert all({row // 3 for row in rows} == {0, 1, 2, 3} for rows in chosen)
+    assert set().union(*chosen) == set(range(12))
+    assert {float(row[0, 0]) for row in batches(data, None, size=4)[0][0]["features"]} == {0, 3, 6, 9}
 
 
 def test_order_is_a_function_of_seed_and_epoch():

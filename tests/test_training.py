@@ -36,7 +36,8 @@ def examples(images: int, seed: int) -> Examples:
     random = np.random.default_rng(seed)
     tokens = random.integers(3, WORDS, (images, 2, 3)).astype("int32")
     tokens[..., 0], tokens[..., -1] = 1, 2
-    return Examples(random.normal(size=(images, REGIONS, DEPTH)).astype("float32"), np.arange(images), list(tokens))
+    array = random.normal(size=(images, REGIONS, DEPTH)).astype("float32")
+    return Examples(array, np.arange(images)[:, None], list(tokens))
 
 
 TRAIN, DEV = examples(IMAGES, 1), examples(4, 2)
@@ -322,6 +323,14 @@ def test_a_full_disk_keeps_the_older_checkpoint(usual, tmp_path, monkeypatch):
     assert trained(tmp_path) == usual[2]
 
 
+def test_a_disk_too_small_for_checkpoints_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_free", lambda path: 1000)
+    run = run_in(tmp_path)
+    with pytest.raises(StorageError, match="--artifacts FOLDER"):
+        run.train(phases_of(run))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def policy():
     before = keras.config.dtype_policy().name
@@ -354,7 +363,7 @@ def test_the_loss_is_smoothed_cross_entropy():
     second = -(0.8 * math.log(0.8) + 0.1 * math.log(0.1) + 0.1 * math.log(0.1))
     loss = SmoothedCrossEntropy(smoothing)
     assert float(loss(targets, logits, weights)) == pytest.approx((first + second) / 2, rel=1e-5)
-    weights[..., 1] = 0
+    weights[...] = [2, 0]
     assert float(loss(targets, logits, weights)) == pytest.approx(first, rel=1e-5)
 
 
