@@ -68,6 +68,7 @@ def train(
     import keras
 
     from captioning import bundle, training
+    from captioning.features import OWN
     from captioning.model import CaptionModel, config_for
     from captioning.storage import hold
 
@@ -84,11 +85,11 @@ def train(
         encoder, grids, pixels, precision = look(splits, eye, how, run)
 
         config = config_for(eye, len(tokenizer), encoder.output_shape)
-        model = CaptionModel(config, encoder if pixels else None)
+        model = CaptionModel(config, encoder if pixels or eye.encoder in OWN else None)  # nobody can fetch ours
         model.build()
         if vectors is not None:
             model.set_word_vectors(vectors)
-        parts = bundle.Parts(model, tokenizer, None if pixels else encoder, eye, decoding)
+        parts = bundle.Parts(model, tokenizer, None if model.encoder else encoder, eye, decoding)
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
         phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode)
         print(f"{model.count_params():,} weights, {precision}, {len(phases[0].train):,} images an epoch")
@@ -176,40 +177,55 @@ def look(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunO
         return build_encoder("tiny", image_size=size), None, pixels, set_precision(how.precision)
     encoder = build_encoder(eye.encoder, eye.encoder_weights, size)
     kept = cache / f"{eye.encoder}-{size}-{weights_key(eye.encoder_weights)}"
-    grids = read_features(images, kept, image_size=size, encoder=encoder)
+    grids = read_features(images, kept, image_size=size, encoder=encoder, views=how.views, of=splits["train"])
     return encoder, grids, pixels, set_precision(how.precision)
 
 
 def plan(
     captioner: Any, encoder: Any, splits: dict[str, Any], seen: tuple[Any, Any], how: TrainOptions, encode: Any
 ) -> list[Any]:
-    """The phases: the decoder on grids, or all of it on pixels; then, if asked for, the encoder's last stage too."""
+    """The phases: the decoder on grids, or all of it on pixels; if asked for, the encoder's last stage too, and
+    self-critical training of the decoder."""
     from captioning.batches import examples_of
     from captioning.evaluation import validator
     from captioning.features import open_last_stage
     from captioning.training import Phase
 
     grids, pixels = seen
-
-    def phase(name: str, epochs: int, rate: float, features: Any, prepare: Any) -> Phase:
-        train, dev = (examples_of(features, splits[split], encode) for split in ("train", "dev"))
-        return Phase(name, epochs, rate, train, dev, validator(captioner, features, splits["dev"]), prepare)
-
-    if grids is None:
-        return [phase("fit", how.epochs, how.learning_rate, pixels, lambda: None)]
     freeze = functools.partial(setattr, encoder, "trainable", False)
-    phases = [phase("fit", how.epochs, how.learning_rate, grids, freeze)]
-    if pixels:
-        unfreeze = functools.partial(open_last_stage, encoder)
+    unfreeze = functools.partial(open_last_stage, encoder)
+
+    def phase(name: str, epochs: int, rate: float, features: Any, prepare: Any, lesson: Any = None) -> Phase:
+        train, dev = (examples_of(features, splits[split], encode) for split in ("train", "dev"))
+        return Phase(name, epochs, rate, train, dev, validator(captioner, features, splits["dev"]), prepare, lesson)
+
+    phases = [phase("fit", how.epochs, how.learning_rate, grids or pixels, freeze if grids else lambda: None)]
+    if grids and pixels:
         phases.append(phase("fine-tune", how.fine_tune_epochs, how.fine_tune_rate, pixels, unfreeze))
+    if how.reinforce_epochs:
+        critic = self_critic(captioner, splits["train"], how, length=phases[0].train.tokens[0].shape[1] - 1)
+        phases.append(phase("reinforce", how.reinforce_epochs, how.reinforce_rate, pixels or grids, freeze, critic))
     return phases
+
+
+def self_critic(captioner: Any, split: dict[Path, list[str]], how: TrainOptions, *, length: int) -> Any:
+    """What makes the lessons of self-critical training; captions have up to `length` words, the end counted."""
+    from captioning.reinforce import SelfCritic
+    from captioning.tokenizer import normalise
+
+    references = [[" ".join(normalise(text)) for text in captions] for captions in split.values()]
+    split_words = captioner.tokenizer.split
+    return SelfCritic(
+        captioner.model, lambda ids: " ".join(split_words(ids)), references, options=how, length=length
+    ).lesson
 
 
 def judge(
     captioner: Any, features: Any, splits: dict[str, Any], source: Path, about: dict[str, Any]
-) -> tuple[dict[str, str], dict[str, Any], Any]:
-    """The predictions files and score cards of the development and test splits, and what confidence is worth."""
+) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """The files of predictions, scores, and best and worst captions; the score cards; what confidence is worth."""
     from captioning import scenes
+    from captioning.card import sheet
     from captioning.evaluation import calibrate, caption_split, card_text, predictions_of, predictions_text, score_card
 
     files, cards, calibration = {}, {}, None
@@ -223,8 +239,10 @@ def judge(
         cards[split] = score_card(predictions, split=split, about=about)
         if (source / "scenes.json").exists():
             cards[split]["scenes"] = scenes.judge(captions, splits[split], source)
-        if split == "dev" and (found := calibrate(captions, splits[split])):
-            calibration, cards[split]["calibration_error"] = found[0], round(found[1], 4)
+        if split == "dev":
+            files["sheet.png"] = sheet(predictions, splits[split])
+            if found := calibrate(captions, splits[split]):
+                calibration, cards[split]["calibration_error"] = found[0], round(found[1], 4)
         print("\n" + card_text(cards[split]))
     return files | {"scores.json": json.dumps(cards, indent=2)}, cards, calibration
 

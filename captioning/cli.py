@@ -1,4 +1,4 @@
-"""The command line: caption, attention, evaluate, compare, check, doctor.
+"""The command line: caption, attention, evaluate, compare, check, doctor, distill.
 
 Parses, calls one function, prints; imports the heavy rooms only then.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import captioning
 from captioning.errors import CaptioningError
 from captioning.flags import add_flags, from_flags
-from captioning.options import DataOptions, DecodeOptions
+from captioning.options import DataOptions, DecodeOptions, DistillOptions
 
 SPLITS = ("train", "dev", "test")
 EXAMPLES = {
@@ -33,6 +33,11 @@ EXAMPLES = {
     "compare": ("artifacts/mine artifacts/scenes", "new/scores.json old/scores.json older/scores.json --split dev"),
     "check": ("my-pictures", "captions.csv --images photos --glove glove.6B.zip"),
     "doctor": ("artifacts/scenes", "artifacts/mine --data my-pictures --split dev"),
+    "distill": (
+        "my-pictures",
+        "my-pictures --teacher resnet50 --teacher-weights resnet50.weights.h5 --output artifacts/eyes/mine.weights.h5",
+        "my-pictures --resume                           # after Ctrl-C, a crash or a kill",
+    ),
 }
 
 
@@ -70,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(check)
     check.add_argument("--glove", default="", metavar="FILE", help="a glove.*.txt or .zip: report which words it holds")
     _add_doctor(_command(commands, "doctor", "look a bundle over for the usual failures", _doctor))
+    distill = _command(commands, "distill", "teach the small pocket encoder what a larger one sees", _distill)
+    _add_data(distill)
+    add_flags(distill, DistillOptions)
     return parser
 
 
@@ -179,12 +187,12 @@ def _load(flags: argparse.Namespace) -> Any:
     return captioning.load(flags.bundle, encoder_weights=flags.encoder_weights)
 
 
-def _dataset(flags: argparse.Namespace) -> Any:
+def _dataset(flags: argparse.Namespace, seed: int = 0) -> Any:
     """The data set that the flags describe, and the folder that its images are named in."""
     from captioning.sources import open_dataset
 
     columns = {name: getattr(flags, name) for name in ("images", "image_column", "caption_column")}
-    return open_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"))
+    return open_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"), seed=seed)
 
 
 def _caption(flags: argparse.Namespace) -> int:
@@ -208,7 +216,7 @@ def _tell_left_out(problems: Sequence[str], total: int) -> None:
 
 
 def _attention(flags: argparse.Namespace) -> int:
-    from captioning import doctor, overlay
+    from captioning import overlay
     from captioning.images import read_image
     from captioning.storage import write_whole
 
@@ -225,13 +233,13 @@ def _attention(flags: argparse.Namespace) -> int:
         data = overlay.strip_png(image, caption.words, str(caption))
     write_whole(output, data)
     print(caption)
-    moves = doctor.attention_moves([[word.attention for word in caption.words]])
-    if not moves.healthy:
-        _tell(f"attention: {moves.what}; captioning doctor {flags.bundle} tells more.")
+    if overlay.collapsed(caption.words):
+        _tell(f"{overlay.STILL}; captioning doctor {flags.bundle} tells more.")
     return 0
 
 
 def _evaluate(flags: argparse.Namespace) -> int:
+    from captioning.categories import word_use_text
     from captioning.evaluation import card_text, evaluate
 
     dataset, root = _dataset(flags)
@@ -245,7 +253,8 @@ def _evaluate(flags: argparse.Namespace) -> int:
         options=from_flags(flags, captioner.options),
         java=flags.java,
     )
-    print(json.dumps(card, indent=2) if not sys.stdout.isatty() else card_text(card))
+    told = [card_text(card), word_use_text(card["word_use"])] if sys.stdout.isatty() else [json.dumps(card, indent=2)]
+    print(*filter(None, told), sep="\n")
     _tell_left_out(problems, card["images"] + len(problems))
     return 0
 
@@ -276,3 +285,15 @@ def _doctor(flags: argparse.Namespace) -> int:
     findings = examine(captioner, about, split)
     print(*(finding.text() for finding in findings), sep="\n")
     return 0 if all(finding.healthy for finding in findings) else 1
+
+
+def _distill(flags: argparse.Namespace) -> int:
+    from captioning.quiet import import_keras
+
+    how = from_flags(flags, DistillOptions())
+    dataset, _ = _dataset(flags, how.seed)
+    import_keras()
+    from captioning.distill import distill
+
+    distill(dataset, how)
+    return 0

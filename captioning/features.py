@@ -5,9 +5,9 @@ Knows nothing of captions. A grid is (L, D): L regions, row by row from the top 
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from captioning.errors import DataError, StorageError
+from captioning.eyes import pocket, tiny
 from captioning.images import read_image
-from captioning.storage import explain_disk_errors
+from captioning.storage import explain_disk_errors, require_space
+from captioning.views import view
 
 if TYPE_CHECKING:
     import keras
@@ -41,12 +43,25 @@ APPLICATIONS = {
     "mobilenetv2": EncoderKind("mobilenet_v2", "MobileNetV2", 224, ("block_14", "block_15", "block_16", "Conv_1")),
     "efficientnetv2b0": EncoderKind("efficientnet_v2", "EfficientNetV2B0", 224, ("block6", "top_")),
 }
-TINY_SIZE = 132
+
+
+@dataclass(frozen=True)
+class OwnKind:
+    """One network of our own: what builds it, its usual input side; all of its layers are its last stage."""
+
+    network: Callable[[Any], Any]
+    image_size: int
+    is_taught: bool  # by a teacher, before a captioner is trained on it
+    last_stage: tuple[str, ...] = ("",)
+
+
+OWN = {"tiny": OwnKind(tiny, 132, False), "pocket": OwnKind(pocket, 128, True)}
+KINDS: dict[str, EncoderKind | OwnKind] = APPLICATIONS | OWN
 
 
 def image_size_of(name: str, image_size: int = 0) -> int:
     """The side of the square an encoder looks at: the one asked for, or its usual one."""
-    return image_size or (APPLICATIONS[name].image_size if name in APPLICATIONS else TINY_SIZE)
+    return image_size or KINDS[name].image_size
 
 
 def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> "keras.Model":
@@ -55,13 +70,24 @@ def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> 
 
     size = image_size_of(name, image_size)
     images = keras.Input((size, size, 3), name="images")
-    if name == "tiny":
-        grid = _tiny(keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images))
+    if name in OWN:
+        grid = OWN[name].network(keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images))
     else:
         grid = _application(APPLICATIONS[name], weights, size)(_preprocessing(name)(images))
     encoder = keras.Model(images, keras.layers.Reshape((-1, grid.shape[-1]))(grid), name=name)
     encoder.jit_compile = keras.backend.backend() == "jax"
+    if name in OWN and OWN[name].is_taught and weights != "none":
+        _load_own(encoder, weights)
     return encoder
+
+
+def _load_own(encoder: "keras.Model", weights: str) -> None:
+    if weights == "imagenet":
+        raise DataError(
+            f"The {encoder.name} encoder has no ImageNet weights; `captioning distill DATA` makes its weights, "
+            "give the file with --encoder-weights FILE."
+        )
+    _load(encoder, weights, f"the {encoder.name} encoder")
 
 
 def _preprocessing(name: str) -> Any:
@@ -80,19 +106,18 @@ def _application(kind: EncoderKind, weights: str, size: int) -> "keras.Model":
         return build(weights=None, **options)
     if weights == "imagenet":
         return _fetched(build, kind.constructor, options)
-    if not Path(weights).is_file():
-        raise DataError(
-            f"There is no weights file {weights}; give imagenet, none, or a .weights.h5 of {kind.constructor}."
-        )
     network = build(weights=None, **options)
+    _load(network, weights, f"{kind.constructor} without its top")
+    return network
+
+
+def _load(network: "keras.Model", weights: str, whose: str) -> None:
+    if not Path(weights).is_file():
+        raise DataError(f"There is no weights file {weights}; give a .weights.h5 of {whose}, or none.")
     try:
         network.load_weights(weights)
     except (ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{weights} does not hold the weights of {kind.constructor} without its top: {reason}"
-        ) from error
-    return network
+        raise DataError(f"{weights} does not hold the weights of {whose}: {str(error).splitlines()[0]}") from error
 
 
 def _fetched(build: Callable, constructor: str, options: dict[str, Any]) -> "keras.Model":
@@ -105,23 +130,6 @@ def _fetched(build: Callable, constructor: str, options: dict[str, Any]) -> "ker
         ) from error
 
 
-def _tiny(images: Any) -> Any:
-    """A small convolutional network, 132 x 132 -> 11 x 11 regions; each sees little beyond its part of the image."""
-    from keras import layers
-
-    def convolve(grid: Any, depth: int, side: int, strides: int, name: str) -> Any:
-        grid = layers.Conv2D(depth, side, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(grid)
-        return layers.Activation("relu", name=name)(layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(grid))
-
-    def refine(grid: Any, name: str) -> Any:
-        return layers.Add(name=f"{name}_sum")([grid, convolve(grid, grid.shape[-1], 3, 1, name)])
-
-    # side and stride of a kernel are both even or both odd, or regions would see what lies half a region off
-    grid = convolve(convolve(images, 24, 4, 2, "stage0"), 48, 4, 2, "stage1")
-    grid = refine(convolve(grid, 128, 5, 3, "stage2"), "stage2_again")
-    return refine(grid, "stage2_once_more")
-
-
 def open_last_stage(encoder: "keras.Model") -> int:
     """Makes only the last stage of an encoder trainable, batch norms excepted; returns how many weights that frees."""
     import keras
@@ -130,7 +138,7 @@ def open_last_stage(encoder: "keras.Model") -> int:
     encoder.trainable = True
     for layer in network.layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = layer.name.startswith(APPLICATIONS[encoder.name].last_stage) and not is_norm
+        layer.trainable = layer.name.startswith(KINDS[encoder.name].last_stage) and not is_norm
     return len(encoder.trainable_weights)
 
 
@@ -161,6 +169,7 @@ class Rows:
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
+        self.row_bytes = int(np.prod(shape)) * self.dtype.itemsize
         self._data, self._index = folder / "rows.bin", folder / "index.txt"
         with explain_disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -169,11 +178,10 @@ class Rows:
             self._repair()
 
     def _repair(self) -> None:
-        row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
         names = [line for line in self._index.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        names = names[: self._data.stat().st_size // row_bytes]
+        names = names[: self._data.stat().st_size // self.row_bytes]
         os.truncate(self._index, sum(map(len, names)))
-        os.truncate(self._data, len(names) * row_bytes)
+        os.truncate(self._data, len(names) * self.row_bytes)
         self.index = {name.strip(): row for row, name in enumerate(names)}
 
     def add(self, names: Sequence[str], rows: np.ndarray) -> None:
@@ -195,37 +203,59 @@ class Rows:
 
 @dataclass(frozen=True)
 class Features:
-    """What the network is shown: `array[rows[image]]` for every image."""
+    """What the network is shown: `array[rows[image]]` for every image; `views` has the rows of its other looks."""
 
     array: np.ndarray
     rows: dict[Path, int]
+    views: dict[Path, list[int]] = field(default_factory=dict)
+
+
+Look = tuple[str, int]  # content hash of an image, number of the view
 
 
 def read_features(
-    images: dict[Path, str], folder: Path, *, image_size: int, encoder: "keras.Model | None" = None
+    images: dict[Path, str],
+    folder: Path,
+    *,
+    image_size: int,
+    encoder: "keras.Model | None" = None,
+    views: int = 1,
+    of: Collection[Path] = (),
 ) -> Features:
-    """The grids of images {file: content hash}, computed where the cache lacks them; without encoder, pixels."""
+    """The grids of images {file: content hash}, computed where the cache lacks them; without encoder, pixels.
+
+    The images named in `of` are looked at in several `views`.
+    """
     shape = encoder.output_shape[1:] if encoder else (image_size, image_size, 3)
     cache = Rows(folder, shape, "float16" if encoder else "uint8")
-    missing = {digest: image for image, digest in images.items() if digest not in cache.index}
-    for digests, pixels in _decoded(missing, image_size):
-        cache.add(digests, _encoded(encoder, pixels) if encoder else pixels)
-    return Features(cache.open(), {image: cache.index[digest] for image, digest in images.items()})
+    wanted = {(digest, 0): image for image, digest in images.items()}
+    wanted |= {(images[image], number): image for image in of for number in range(1, views)}
+    missing = {look: image for look, image in wanted.items() if _name(look) not in cache.index}
+    require_space(folder, len(missing) * cache.row_bytes)
+    for looks, pixels in _decoded(missing, image_size):
+        cache.add([_name(look) for look in looks], _encoded(encoder, pixels) if encoder else pixels)
+    rows = {image: cache.index[digest] for image, digest in images.items()}
+    others = {image: [cache.index[_name((images[image], number))] for number in range(1, views)] for image in of}
+    return Features(cache.open(), rows, others)
 
 
-def _decoded(missing: dict[str, Path], image_size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+def _name(look: Look) -> str:
+    return f"{look[0]}.{look[1]}" if look[1] else look[0]
+
+
+def _decoded(missing: dict[Look, Path], image_size: int) -> Iterator[tuple[list[Look], np.ndarray]]:
     """Batches of decoded images; the next batches are decoded while the caller works on this one."""
-    digests = list(missing)
-    batches = [digests[first : first + BATCH] for first in range(0, len(digests), BATCH)]
+    looks = list(missing)
+    batches = [looks[first : first + BATCH] for first in range(0, len(looks), BATCH)]
     with (
         ThreadPoolExecutor() as pool,
-        tqdm(total=len(digests), desc="features", unit="image", disable=None if digests else True) as bar,
+        tqdm(total=len(looks), desc="features", unit="image", disable=None if looks else True) as bar,
     ):
-        read = lambda digest: read_image(missing[digest], size=image_size)  # noqa: E731
-        waiting = [[pool.submit(read, digest) for digest in batch] for batch in batches[:2]]
+        read = lambda look: view(read_image(missing[look], size=image_size), *look)  # noqa: E731
+        waiting = [[pool.submit(read, look) for look in batch] for batch in batches[:2]]
         for number, batch in enumerate(batches):
             if number + 2 < len(batches):
-                waiting.append([pool.submit(read, digest) for digest in batches[number + 2]])
+                waiting.append([pool.submit(read, look) for look in batches[number + 2]])
             yield batch, np.stack([future.result() for future in waiting.pop(0)])
             bar.update(len(batch))
 

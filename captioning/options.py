@@ -9,7 +9,8 @@ from typing import Any
 
 from captioning.errors import CaptioningError
 
-ENCODERS = ("resnet50", "resnet101", "mobilenetv2", "efficientnetv2b0", "tiny")
+TEACHERS = ("resnet50", "resnet101", "mobilenetv2", "efficientnetv2b0")
+ENCODERS = (*TEACHERS, "pocket", "tiny")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("greedy", "beam", "sample")
 
@@ -84,7 +85,7 @@ class ModelOptions:
 
     encoder: str = dial("resnet50", "the network that looks at the image", choices=ENCODERS)
     encoder_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
-    image_size: int = dial(0, "side of the square the image is brought to; 0: the encoder's own (224, tiny 132)")
+    image_size: int = dial(0, "side of the square the image is brought to; 0: 224, pocket 128, tiny 132")
     feature_units: int = dial(512, "width of the projected features")
     attention_units: int = dial(384, "width of the additive attention")
     lstm_units: int = dial(512, "width of the LSTM")
@@ -106,6 +107,7 @@ class TrainOptions:
 
     epochs: int = dial(15, "passes over the training captions")
     batch_size: int = dial(32, "images a step, each with all its captions")
+    views: int = dial(1, "looks at every training image: itself, its mirror image, crops; each epoch shows one")
     captions_per_image: int = dial(5, "captions of an image a step; where it has more, others each epoch")
     learning_rate: float = dial(1e-3, "the highest rate; it warms up, then falls along a cosine")
     warmup: float = dial(0.03, "share of the steps in which the rate rises")
@@ -114,6 +116,11 @@ class TrainOptions:
     clip_norm: float = dial(5.0, "longest gradient")
     fine_tune_epochs: int = dial(0, "epochs from images afterwards, with the encoder's last stage trained too")
     fine_tune_rate: float = dial(3e-5, "the highest rate of that phase")
+    reinforce_epochs: int = dial(0, "epochs of self-critical training at the end: the captioner's own captions, scored")
+    reinforce_rate: float = dial(5e-5, "the highest rate of that phase")
+    reinforce_samples: int = dial(5, "captions of an image that are sampled and compared with one another")
+    reinforce_anchor: float = dial(0.0, "weight of people's captions, learnt along in that phase")
+    reinforce_bleu: float = dial(0.0, "weight of BLEU-4 in the reward, beside CIDEr-D")
     patience: int = dial(0, "epochs without a better validation score before stopping; 0: never")
     precision: str = dial("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
     seed: int = dial(0, "two runs with the same seed give the same captioner")
@@ -121,10 +128,40 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check(self, "1 or more", _at_least_one, "epochs", "batch_size", "captions_per_image")
-        _check(self, "more than 0", lambda value: value > 0, "learning_rate", "fine_tune_rate", "clip_norm")
+        _check(self, "1 or more", _at_least_one, "epochs", "batch_size", "views", "captions_per_image")
+        _check(self, "2 or more", lambda value: value >= 2, "reinforce_samples")
+        rates = "learning_rate", "fine_tune_rate", "reinforce_rate"
+        _check(self, "more than 0", lambda value: value > 0, *rates, "clip_norm")
         _check(self, "0 or more", _not_negative, "weight_decay", "fine_tune_epochs", "patience")
+        _check(self, "0 or more", _not_negative, "reinforce_epochs", "reinforce_anchor", "reinforce_bleu")
         _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup")
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """How the pocket encoder learns to see what a larger encoder sees."""
+
+    teacher: str = dial("mobilenetv2", "the encoder that teaches", choices=TEACHERS)
+    teacher_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
+    image_size: int = dial(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
+    views: int = dial(8, "looks at every training image, the same for both: itself, its mirror image, crops")
+    epochs: int = dial(30, "passes over all looks")
+    batch_size: int = dial(64, "looks a step")
+    learning_rate: float = dial(2e-3, "the highest rate; it warms up, then falls along a cosine")
+    clip_norm: float = dial(5.0, "longest gradient")
+    precision: str = dial("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
+    seed: int = dial(0, "two runs with the same seed give the same encoder")
+    output: str = dial("artifacts/pocket-encoder/pocket.weights.h5", "the weights; a .json beside them tells more")
+    cache: str = dial("data/cache", "folder where what the teacher saw is kept between runs")
+    resume: bool = dial(False, "go on with an interrupted distillation")
+    overwrite: bool = dial(False, "begin again, and replace the weights at the end")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self, "1 or more", _at_least_one, "views", "epochs", "batch_size")
+        _check(self, "more than 0", lambda value: value > 0, "learning_rate", "clip_norm")
+        _check(self, "a multiple of 16, 32 or more,", lambda value: value >= 32 and value % 16 == 0, "image_size")
+        _check(self, "a name that ends in .weights.h5", lambda name: name.endswith(".weights.h5"), "output")
 
 
 @dataclass(frozen=True)

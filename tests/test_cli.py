@@ -16,11 +16,12 @@ from PIL import Image
 import captioning
 from captioning import cli
 from captioning.options import DecodeOptions
+from captioning.overlay import STILL
 from captioning.scenes import write_scenes
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "tqdm")
-COMMANDS = ("caption", "attention", "evaluate", "compare", "check", "doctor")
+COMMANDS = ("caption", "attention", "evaluate", "compare", "check", "doctor", "distill")
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +371,7 @@ def test_attention_that_stands_still_is_told(loaded, album, tmp_path, capsys, mo
     monkeypatch.setattr(type(loaded), "caption", lambda self, image, options: still)
     status, _, err = run(capsys, "attention", album / "a.png", "--output", tmp_path / "a.png")
     assert status == 0
-    assert err.startswith("captioning: attention: 0% of it goes elsewhere")
+    assert err.startswith(f"captioning: {STILL}; captioning doctor ")
     assert err.count("\n") == 1
 
 
@@ -402,6 +403,20 @@ def test_a_person_sees_the_card_as_a_table(loaded, drawn, tmp_path, capsys, monk
     status, out, _ = run(capsys, "evaluate", drawn, "--predictions", tmp_path / "predictions.jsonl")
     assert status == 0
     assert out.startswith("test split, 2 images")
+
+
+def test_words_said_too_often_are_told_where_there_are_any(loaded, pictures, tmp_path, capsys, monkeypatch):
+    for number in range(12):
+        Image.fromarray(pictures[number % 7]).save(tmp_path / f"{number}.png")
+    rows = "".join(f"{number}.png,test,a giraffe\n" for number in range(12))
+    (tmp_path / "captions.csv").write_text(f"image,split,caption\n{rows}")
+    arguments = "evaluate", tmp_path, "--predictions", tmp_path / "predictions.jsonl"
+    _, out, _ = run(capsys, *arguments)
+    rate = {"word": "giraffe", "captions": 0.0, "references": 1.0}
+    assert json.loads(out)["word_use"]["animals"] == {"more": [], "less": [rate]}
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _, out, _ = run(capsys, *arguments)
+    assert "\n  animals   less often giraffe 0% (100%)\n" in out
 
 
 def test_a_split_that_is_not_there_is_refused(loaded, data, tmp_path, capsys):

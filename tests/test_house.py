@@ -23,6 +23,8 @@ from captioning.options import RECORDS
 ROOT = Path(__file__).parent.parent
 ROOMS = sorted((ROOT / "captioning").rglob("*.py"))
 SCRIPTS = [*ROOMS, ROOT / "train.py", ROOT / "app_gradio.py"]
+TESTS = sorted((ROOT / "tests").glob("*.py"))
+LONG = {"test_cli.py", "test_feedback.py"}  # of more than 400 lines, not yet split
 PROSE = [*sorted(ROOT.glob("*.md")), ROOT / "artifacts" / "README.md", ROOT / "glove" / "README.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -31,27 +33,31 @@ ARROWS = {
     "__init__": "bundle captioner quiet",
     "__main__": "cli",
     "album": "book data errors images options",
-    "app": "__init__ book captioner confidence errors extras images options overlay quiet scenes",
+    "app": "__init__ book bundle captioner confidence errors extras images options overlay quiet scenes",
     "batches": "",
     "book": "confidence errors storage",
     "bundle": "captioner confidence errors features model options storage tokenizer",
     "captioner": "confidence decoding errors images options tokenizer",
-    "card": "evaluation",
+    "card": "categories evaluation figure images overlay",
     "catalogue": "errors images",
+    "categories": "",
     "check": "catalogue data errors layouts tokenizer",
     "checkpoint": "errors storage",
-    "cli": "__init__ album book check doctor errors evaluation flags glove images options overlay sources storage",
+    "cli": "__init__ album book categories check distill doctor errors evaluation flags glove images options overlay"
+    " quiet sources storage",
     "confidence": "",
     "data": "errors layouts",
     "decoding": "options tokenizer",
-    "doctor": "album errors metrics scenes tokenizer",
+    "distill": "batches bundle catalogue check checkpoint data errors eyes features options storage training",
+    "doctor": "album errors metrics overlay scenes tokenizer",
     "download": "errors",
     "drawing": "",
     "errors": "",
-    "evaluation": "album confidence data errors metrics options storage tokenizer",
-    "extras": "batches bundle captioner card catalogue check checkpoint errors evaluation features images metrics"
+    "evaluation": "album categories confidence data errors metrics options storage tokenizer",
+    "extras": "batches book bundle captioner card catalogue check checkpoint errors evaluation features images metrics"
     " options overlay sources storage tokenizer training",
-    "features": "errors images storage",
+    "eyes": "",
+    "features": "errors eyes images storage views",
     "figure": "",
     "flags": "",
     "glove": "errors",
@@ -62,14 +68,16 @@ ARROWS = {
     "options": "errors",
     "overlay": "figure",
     "quiet": "",
+    "reinforce": "decoding metrics options tokenizer",
     "scenes": "drawing errors",
     "sources": "data download options scenes",
     "storage": "errors",
     "tokenizer": "errors",
     "training": "batches checkpoint errors model options storage",
+    "views": "",
 }
 HEAVY = {"keras", "tensorflow", "torch", "jax"}
-KERAS_ROOMS = {"batches", "bundle", "decoding", "model", "training"}
+KERAS_ROOMS = {"batches", "bundle", "decoding", "distill", "model", "training"}
 UNSAFE_MODULES = {"dill", "joblib", "marshal", "pickle", "shelve", "yaml"}
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 UNSAFE_KEYWORDS = {"allow_pickle": True, "safe_mode": False}
@@ -131,7 +139,7 @@ def test_nothing_imports_the_recipe_or_a_backend():
         assert not roots & {"train", "tests", *HEAVY - {"keras"}}, path
 
 
-def test_keras_is_imported_at_the_head_of_five_rooms_alone():
+def test_keras_is_imported_at_the_head_of_six_rooms_alone():
     heads = {name_of(path): imports_of(head_of(tree_of(path))) for path in ROOMS}
     assert {
         room for room, names in heads.items() if "keras" in {name.partition(".")[0] for name in names}
@@ -161,16 +169,17 @@ def test_rooms_that_need_no_keras_do_not_wait_for_it():
     assert not loaded & {*HEAVY, "nltk", "pandas", "matplotlib"}
 
 
-@pytest.mark.parametrize("path", [*SCRIPTS, *sorted((ROOT / "tests").glob("*.py"))], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*SCRIPTS, *TESTS], ids=lambda path: path.name)
 def test_every_module_says_what_it_is_for(path):
     told = ast.get_docstring(tree_of(path))
     assert told, path
     assert len(told.splitlines()) <= (12 if path.name == "errors.py" else 8)  # errors.py draws its tree
 
 
-def test_rooms_and_functions_are_short():
+def test_rooms_tests_and_functions_are_short():
+    for path in (*SCRIPTS, *TESTS):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400 or path.name in LONG, path
     for path in SCRIPTS:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
