@@ -1,4 +1,5 @@
-"""Keeps TensorFlow's start-up lines from the terminal, and its news of what it compiles; no setting of its own does."""
+"""Imports Keras as a program wants it: without TensorFlow's start-up lines and news of what it compiles, which no
+setting of its own silences, and with the memory of one training step kept for the next."""
 
 import logging
 import os
@@ -7,6 +8,7 @@ import sys
 
 def import_keras() -> None:
     """Imports Keras with standard error closed; what fails is still raised."""
+    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # else every step begs the system for its memory anew
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     kept = os.dup(2)
