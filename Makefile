@@ -15,7 +15,7 @@ test: .venv/developer
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -n 2 --dist loadfile
 
 test-jax: .venv/developer
 	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_model.py tests/test_training.py

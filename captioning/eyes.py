@@ -6,7 +6,7 @@ stride of a kernel are both even or both odd, or regions would see what lies hal
 
 from typing import Any
 
-POCKET = (48, 128, 192)  # depths at a quarter, an eighth and a sixteenth of the image's side
+POCKET = (48, 128, 192, 512)  # depths at a quarter, an eighth and a sixteenth of the image's side, and before the last
 POCKET_DEPTH = 256
 
 
@@ -19,14 +19,15 @@ def tiny(images: Any) -> Any:
 
 
 def pocket(images: Any) -> Any:
-    """128 x 128 -> 8 x 8 regions of depth 256, positive and negative; each sees the whole image around it."""
+    """128 x 128 -> 8 x 8 regions of depth 256, positive and negative; each sees far beyond its part of the image."""
     from keras import layers
 
-    near, middle, far = POCKET
+    near, middle, far, wide = POCKET
     grid = _seen(images, near, 8, 4, "stage1")
     grid = _residual(_seen(grid, middle, 2, 2, "stage2"), "stage2_block")
     grid = _seen(grid, far, 2, 2, "stage3")
     grid = _residual(_residual(grid, "stage3_block1"), "stage3_block2")
+    grid = _seen(grid, wide, 1, 1, "stage3_wide")  # or the grid would have no more dimensions than the stage before
     return layers.Conv2D(POCKET_DEPTH, 1, name="grid")(grid)
 
 

@@ -56,7 +56,7 @@ def real_student(name: str, weights: str = "imagenet", image_size: int = 0) -> k
 def small_networks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distill, "build_encoder", small)
-        patch.setattr(eyes, "POCKET", (4, 6, 8))
+        patch.setattr(eyes, "POCKET", (4, 6, 8, 12))
         patch.setattr(eyes, "POCKET_DEPTH", DEPTH)
         yield
 
