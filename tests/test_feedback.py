@@ -499,7 +499,7 @@ def test_a_disk_that_became_read_only(small_disk):
     store.add(picture(0), **SAID, rating=1)
     assert protect() == 0
     for attempt in (lambda: store.add(picture(1), **SAID, rating=1), lambda: FeedbackStore(store.path)):
-        with pytest.raises(CaptioningError, match="could not be used: it") as refused:
+        with pytest.raises(CaptioningError, match="read-only") as refused:
             attempt()
         assert refused.value.exit_status == 4
 

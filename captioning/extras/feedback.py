@@ -83,8 +83,6 @@ class FeedbackStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._writing() as database:
             _check_or_create(database, self.path)
-        with self._connected() as database:
-            database.execute("PRAGMA journal_mode = WAL")
         self._remove_leftovers()
 
     def add(
