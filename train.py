@@ -101,7 +101,7 @@ def train(
         fitting = training.Run(model, how, workshop, settings, words.glove_frozen_epochs, reports=reports)
         progress = fitting.train(phases)
 
-        parts = bundle.in_float32(parts)  # scored as it will be loaded
+        parts = bundle.settled(parts)  # scored as it will be loaded
         told = {"data": dataset.name, "precision": precision, "glove_coverage": coverage}
         weights = Path(eye.encoder_weights).name  # no path of this machine goes into a bundle
         about = (

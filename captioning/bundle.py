@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
@@ -29,6 +30,7 @@ FORMAT = 1
 WEIGHTS = "model.weights.h5"
 VOCABULARY = "vocabulary.json"
 PROBE_TOLERANCE = 0.02  # of the largest answer
+MOST = float(np.finfo("float16").max)
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,14 @@ class Parts:
         )
 
 
-def in_float32(parts: Parts) -> Parts:
-    """The parts after a training, rebuilt in float32 whatever the training's precision, as `load` will build them."""
+def settled(parts: Parts) -> Parts:
+    """The parts after a training as `load` will build them: in float32, each weight as the file will keep it."""
     keras.config.set_dtype_policy("float32")
     eye = parts.eye
     own = build_encoder(eye.encoder, "none", eye.image_size) if parts.encoder is None else None
     model = CaptionModel(parts.model.config, own)
     model.build()
-    model.set_weights(parts.model.get_weights())
+    model.set_weights([_in_half(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
     return replace(parts, model=model)
 
 
@@ -125,13 +127,30 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
 
 
 def weights_bytes(model: keras.Model) -> bytes:
-    """A model's weights as Keras writes them; written beside the disk that matters, since HDF5 dies on a full one."""
-    memory, needed = Path("/dev/shm"), 8 * model.count_params()  # bytes, twice what the weights take
+    """A model's weights as Keras writes them, in half precision; written beside the disk that matters, since HDF5
+    dies on a full one."""
+    memory, needed = Path("/dev/shm"), 12 * model.count_params()  # bytes, twice what both files take
     has_room = memory.is_dir() and shutil.disk_usage(memory).free > needed
     with tempfile.TemporaryDirectory(dir=memory if has_room else None) as scratch:
-        path = Path(scratch) / WEIGHTS
-        model.save_weights(path)
-        return path.read_bytes()
+        whole, half = Path(scratch) / WEIGHTS, Path(scratch) / "half.h5"
+        model.save_weights(whole)
+        _halve(whole, half)
+        return half.read_bytes()
+
+
+def _halve(whole: Path, half: Path) -> None:
+    with h5py.File(whole) as source, h5py.File(half, "w") as target:
+
+        def copy(name: str, entry: Any) -> None:
+            group = isinstance(entry, h5py.Group)
+            kept = target.create_group(name) if group else target.create_dataset(name, data=_in_half(entry[()]))
+            kept.attrs.update(entry.attrs)
+
+        source.visititems(copy)
+
+
+def _in_half(weight: np.ndarray) -> np.ndarray:
+    return np.clip(weight, -MOST, MOST).astype("float16") if weight.dtype == np.float32 else weight
 
 
 def load(path: str | Path, *, encoder_weights: str = "imagenet") -> Captioner:

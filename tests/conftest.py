@@ -32,7 +32,7 @@ def parts(tokenizer):
     for layer in model.layers:
         if layer is not encoder:
             layer.set_weights([3 * weight for weight in layer.get_weights()])
-    return bundle.Parts(model, tokenizer, None, eye, DecodeOptions(max_length=6))
+    return bundle.settled(bundle.Parts(model, tokenizer, None, eye, DecodeOptions(max_length=6)))
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,22 @@ def test_every_weight_is_filed_under_its_own_name(saved):
         assert {"attention_score", "context_projection", "embedding", "head", "hidden_projection"} <= file.keys()
 
 
+def test_weights_take_half_the_room(saved, parts):
+    with h5py.File(saved / "model.weights.h5") as file:
+        assert {str(file[name]["vars/0"].dtype) for name in ("embedding", "head", "keys")} == {"float16"}
+    assert (saved / "model.weights.h5").stat().st_size < 2 * parts.model.count_params() + 200_000
+
+
+def test_weights_too_large_for_half_precision_stay_numbers(parts):
+    large = parts.model.get_weights()
+    large[0] = np.full_like(large[0], 1e6)
+    model = CaptionModel(parts.model.config, build_encoder("tiny", image_size=32))
+    model.build()
+    model.set_weights(large)
+    kept = bundle.settled(bundle.Parts(model, parts.tokenizer, None, parts.eye, parts.decoding)).model.get_weights()
+    assert all(np.isfinite(weight).all() for weight in kept)
+
+
 def test_loading_opens_no_pickle(saved, monkeypatch):
     def refuse(*arguments, **others):
         raise AssertionError("a pickle was opened")
@@ -99,7 +115,7 @@ def test_a_training_in_any_precision_ends_in_float32(parts, captioner, pictures)
         model = CaptionModel(parts.model.config, encoder)
         model.build()
         model.set_weights(parts.model.get_weights())
-        plain = bundle.in_float32(bundle.Parts(model, parts.tokenizer, None, parts.eye, parts.decoding))
+        plain = bundle.settled(bundle.Parts(model, parts.tokenizer, None, parts.eye, parts.decoding))
         assert plain.model.compute_dtype == "float32"
     finally:
         keras.config.set_dtype_policy("float32")

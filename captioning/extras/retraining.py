@@ -95,7 +95,7 @@ def retrain(data: DataOptions, words: WordOptions, eye: ModelOptions, how: Train
             forget(workshop)
         progress = Run(captioner.model, how, workshop, asdict(how) | begun).train([phase])
 
-        parts = bundle.in_float32(parts_of(captioner))
+        parts = bundle.settled(parts_of(captioner))
         after = judge(parts.captioner(), features, splits, source, about)
         found = calibrate(after.captions["dev"], splits["dev"])
         parts = replace(parts, calibration=found and found[0])
