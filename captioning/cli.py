@@ -30,7 +30,11 @@ EXAMPLES = {
         "my-pictures --split dev --strategy greedy --predictions greedy.jsonl",
         "captions.csv --images photos --image-column file --caption-column text",
     ),
-    "compare": ("artifacts/mine artifacts/scenes", "new/scores.json old/scores.json older/scores.json --split dev"),
+    "compare": (
+        "artifacts/mine artifacts/scenes",
+        "new/scores.json old/scores.json older/scores.json --split dev",
+        "mine.jsonl blip.jsonl --captions               # as evaluate writes them, or another program",
+    ),
     "check": ("my-pictures", "captions.csv --images photos --glove glove.6B.zip"),
     "doctor": ("artifacts/scenes", "artifacts/mine --data my-pictures --split dev"),
     "distill": (
@@ -145,10 +149,13 @@ def _add_evaluate(command: Any) -> None:
 
 
 def _add_compare(command: Any) -> None:
-    cards = "folders of bundles, or their scores.json, with predictions-*.jsonl beside; all are compared with the first"
+    cards = "folders of bundles, their scores.json with predictions-*.jsonl beside, or predictions files (.jsonl) alone"
     command.add_argument("first", type=Path, metavar="CARD", help=cards)
-    command.add_argument("others", type=Path, metavar="CARD", nargs="+")
+    command.add_argument("others", type=Path, metavar="CARD", nargs="+", help="all are compared with the first")
     command.add_argument("--split", default="", choices=SPLITS, help="(default: test, or dev where there is no test)")
+    command.add_argument(
+        "--captions", action="store_true", help="also what each said of every image, and what people did"
+    )
 
 
 def _add_doctor(command: Any) -> None:
@@ -260,9 +267,9 @@ def _evaluate(flags: argparse.Namespace) -> int:
 
 
 def _compare(flags: argparse.Namespace) -> int:
-    from captioning.evaluation import compare
+    from captioning.comparison import compare
 
-    print(compare([flags.first, *flags.others], flags.split))
+    print(compare([flags.first, *flags.others], flags.split, captions=flags.captions))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Any captioner + a split -> a predictions file -> a score card; two cards -> which captioner is better.
+"""Any captioner + a split -> a predictions file -> a score card.
 
 The file is scored, not the captioner, so that what was scored can be read and scored again.
 """
@@ -27,7 +27,6 @@ TOKENISER = "lower case, no punctuation, 's apart"
 GREEDY = DecodeOptions(strategy="greedy")
 WATCHED = 8
 CHUNK = 1024
-ALIKE = ("split", "image_list_sha256", "references_per_image", "tokeniser")  # in cards that can be compared
 
 
 class Validation(NamedTuple):
@@ -95,8 +94,8 @@ def _name(image: Path, folder: Path) -> str:
 
 def worst_first(predictions: Sequence[Prediction]) -> list[Ranked]:
     """The predictions by their CIDEr-D, which rises; those that are as bad as each other stay in their order."""
-    said = [_tokens(prediction.caption) for prediction in predictions]
-    references = [[_tokens(text) for text in prediction.references] for prediction in predictions]
+    said = [tokens(prediction.caption) for prediction in predictions]
+    references = [[tokens(text) for text in prediction.references] for prediction in predictions]
     cider = metrics.CiderD(references)
     scores = cider.score(said, references)
     counts = [len(texts) for texts in references]
@@ -111,7 +110,7 @@ def calibrate(captions: Sequence[Any], split: Mapping[Path, Sequence[str]]) -> t
 
     A caption is good if its CIDEr-D is above that of the weakest quarter of people's captions, each against the others.
     """
-    references = [[_tokens(text) for text in captions] for captions in split.values()]
+    references = [[tokens(text) for text in captions] for captions in split.values()]
     if min(map(len, references)) < 2:
         return None
     cider = metrics.CiderD(references)
@@ -119,7 +118,7 @@ def calibrate(captions: Sequence[Any], split: Mapping[Path, Sequence[str]]) -> t
         cider.score([texts[one] for texts in references], [texts[:one] + texts[one + 1 :] for texts in references])
         for one in range(min(map(len, references)))
     ]
-    good = cider.score([_tokens(str(caption)) for caption in captions], references) > np.quantile(people, 0.25)
+    good = cider.score([tokens(str(caption)) for caption in captions], references) > np.quantile(people, 0.25)
     found = [confidence.signals(caption, caption.alternatives) for caption in captions]
     curve = confidence.fit(found, good)
     if curve is None:
@@ -129,11 +128,11 @@ def calibrate(captions: Sequence[Any], split: Mapping[Path, Sequence[str]]) -> t
 
 def validator(captioner: Any, features: Any, split: Mapping[Path, Sequence[str]]) -> Callable[[], Validation]:
     """What training asks after each epoch: greedy scores on the split, and the captions of its first eight images."""
-    references = [[_tokens(text) for text in captions] for captions in split.values()]
+    references = [[tokens(text) for text in captions] for captions in split.values()]
 
     def validate() -> Validation:
         captions = [str(caption) for caption in caption_split(captioner, features, split, GREEDY)]
-        scores = metrics.score([_tokens(caption) for caption in captions], references, resamples=1)
+        scores = metrics.score([tokens(caption) for caption in captions], references, resamples=1)
         found = {name: scores[name].value for name in ("BLEU-4", "CIDEr-D")}
         return Validation(found | {"distinct": len(set(captions)) / len(captions)}, captions[:WATCHED])
 
@@ -180,8 +179,8 @@ def score_card(
     predictions: Sequence[Prediction], *, split: str, about: dict[str, Any], java: bool = False
 ) -> dict[str, Any]:
     """Everything a reader needs to trust and repeat the scores; `about` adds what the caller knows (options, seed)."""
-    candidates = [_tokens(prediction.caption) for prediction in predictions]
-    references = [[_tokens(text) for text in prediction.references] for prediction in predictions]
+    candidates = [tokens(prediction.caption) for prediction in predictions]
+    references = [[tokens(text) for text in prediction.references] for prediction in predictions]
     scores = metrics.score(candidates, references, java=java)
     shuffled = metrics.CiderD(references).score(candidates, references[1:] + references[:1]).mean()
     counts = [len(prediction.references) for prediction in predictions]
@@ -203,7 +202,8 @@ def score_card(
     }
 
 
-def _tokens(text: str) -> str:
+def tokens(text: str) -> str:
+    """A caption as it is scored."""
     return " ".join(normalise(text))
 
 
@@ -219,83 +219,6 @@ def variety(captions: Sequence[str]) -> dict[str, float]:
         "words_used": len({word for caption in captions for word in caption.split()}),
         "mean_length": round(float(np.mean([len(caption.split()) for caption in captions])), 2),
     }
-
-
-class Scored(NamedTuple):
-    """A card, the predictions that it is of by image, and what it is called."""
-
-    name: str
-    card: dict[str, Any]
-    predictions: dict[str, Prediction]
-
-
-def compare(paths: Sequence[Path], split: str = "") -> str:
-    """How the cards of bundles, or of their scores.json, differ from the first one's; by default on test, else dev."""
-    found = [_read_cards(path) for path in paths]
-    shared = [name for name in ("test", "dev", "train") if all(name in cards for cards in found)]
-    if not shared or split not in ("", *shared):
-        raise DataError(f"Not all of these have a card of the {split or 'same'} split; give bundles of the same data.")
-    pairs = zip(paths, found, strict=True)
-    first, *others = [_scored(path, cards[split or shared[0]]) for path, cards in pairs]
-    return "\n\n".join(_comparison(other, first) for other in others)
-
-
-def _read_cards(path: Path) -> dict[str, dict[str, Any]]:
-    """The cards of a scores.json by split, or the one card in it."""
-    file = path / "scores.json" if path.is_dir() else path
-    try:
-        cards = json.loads(file.read_text("utf-8"))
-        cards = {cards["split"]: cards} if "split" in cards else cards
-        if all({*ALIKE, "scores"} <= card.keys() for card in cards.values()):
-            return cards
-    except OSError:
-        raise DataError(f"There is no {file}; give the folder of a bundle, or a scores.json.") from None
-    except (ValueError, AttributeError, TypeError):
-        pass
-    raise DataError(f"{file} holds no score cards; give the folder of a bundle, or a scores.json.")
-
-
-def _scored(path: Path, card: dict[str, Any]) -> Scored:
-    folder = path if path.is_dir() else path.parent
-    file = folder / f"predictions-{card['split']}.jsonl"
-    if not file.is_file():
-        raise DataError(f"{folder} lacks {file.name}, without which its card cannot be compared; copy it beside.")
-    predictions = {each.image: each for each in read_predictions(file)}
-    if image_list_hash(list(predictions)) != card["image_list_sha256"]:
-        raise DataError(f"{file} does not hold the captions that the card beside it is of; copy both again.")
-    return Scored(str(path), card, predictions)
-
-
-def _comparison(one: Scored, other: Scored) -> str:
-    gains = difference(one.card, other.card)
-    pairs = [(one.predictions[image], other.predictions[image]) for image in one.predictions]
-    if any(mine.references != theirs.references for mine, theirs in pairs):
-        raise DataError("These cards cannot be compared: the references of their images differ.")
-    ours, theirs = ([_tokens(each.caption) for each in side] for side in zip(*pairs, strict=True))
-    references = [[_tokens(text) for text in mine.references] for mine, _ in pairs]
-    intervals = metrics.difference(ours, theirs, references, java="METEOR" in gains)
-    lines = [f"{one.name} against {other.name}: {one.card['split']} split, {one.card['images']} images"]
-    lines.append(f"  {'':<26}{'its':>5}  other  difference")
-    for name in [name for name in intervals if name in gains]:
-        values = [side.card["scores"][name]["value"] for side in (one, other)]
-        lines.append(f"  {name:<26}{values[0]:.3f}  {values[1]:.3f}  {_gain_text(intervals[name])}")
-    return "\n".join(lines)
-
-
-def _gain_text(gain: metrics.Score) -> str:
-    verdict = "  better" if gain.low > 0 else "  worse" if gain.high < 0 else ""
-    return f"{gain.value:+.3f}  (95 % between {gain.low:+.3f} and {gain.high:+.3f}){verdict}"
-
-
-def difference(card: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
-    """How much better each score of `card` is; cards of other images, references or tokens are refused."""
-    for name in ALIKE:
-        if card[name] != other[name]:
-            raise DataError(
-                f"These cards cannot be compared: {name} is {card[name]} in one, {other[name]} in the other."
-            )
-    shared = card["scores"].keys() & other["scores"].keys()
-    return {name: card["scores"][name]["value"] - other["scores"][name]["value"] for name in sorted(shared)}
 
 
 def card_text(card: dict[str, Any]) -> str:

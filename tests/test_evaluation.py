@@ -1,4 +1,4 @@
-"""Predictions are written, read and scored: perfect ones well, shuffled ones badly; like cards are compared."""
+"""Predictions are written, read and scored: perfect ones well, shuffled ones badly."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,6 @@ from captioning.evaluation import (
     Prediction,
     caption_split,
     card_text,
-    compare,
-    difference,
     evaluate,
     image_list_hash,
     predictions_of,
@@ -176,25 +174,6 @@ def test_variety_is_counted():
     assert variety([""]) == {"distinct_captions": 1.0, "words_used": 0, "mean_length": 0.0}
 
 
-def test_the_difference_of_two_cards(card):
-    worse = card_of([Prediction(each.image, "a dog", each.references) for each in perfect()])
-    found = difference(card, worse)
-    assert found.keys() == card["scores"].keys()
-    assert all(value > 0 for value in found.values())
-    assert set(difference(card, card).values()) == {0}
-
-
-@pytest.mark.parametrize("name", ["split", "image_list_sha256", "references_per_image", "tokeniser"])
-def test_unlike_cards_are_not_compared(card, name):
-    with pytest.raises(DataError, match=f"cannot be compared: {name} is .* other in the other"):
-        difference(card, card | {name: "other"})
-
-
-def test_cards_of_other_images_are_not_compared(card):
-    with pytest.raises(DataError, match="image_list_sha256"):
-        difference(card, card_of(perfect()[1:]))
-
-
 def test_the_card_tells_which_words_are_said_too_often(card):
     assert card["word_use"] == {}
     same = [Prediction(str(number), "a man", ("a dog", "a cat")) for number in range(20)]
@@ -227,99 +206,6 @@ def test_a_caption_is_shown_beside_the_reference_that_it_is_closest_to():
         "2": texts[-1],
         "3": texts[0],
     }
-
-
-# Bundles against each other
-
-
-def bundle(folder: Path, predictions: list[Prediction], **about) -> Path:
-    """A folder with the cards and predictions of two splits, as a training writes them."""
-    folder.mkdir()
-    cards = {split: score_card(predictions, split=split, about=about) for split in ("dev", "test")}
-    (folder / "scores.json").write_text(json.dumps(cards))
-    for split in cards:
-        (folder / f"predictions-{split}.jsonl").write_text(predictions_text(predictions))
-    return folder
-
-
-@pytest.fixture
-def good(tmp_path):
-    return bundle(tmp_path / "good", perfect())
-
-
-@pytest.fixture
-def bad(tmp_path):
-    """Says the same of all; its images come in another order."""
-    return bundle(tmp_path / "bad", [Prediction(each.image, "a dog", each.references) for each in perfect()[::-1]])
-
-
-def verdicts(text: str) -> dict[str, str]:
-    lines = [line.split() for line in text.splitlines() if "95 %" in line]
-    return {words[0]: words[-1] if words[-1] in ("better", "worse") else "" for words in lines}
-
-
-def test_the_better_bundle_is_told_with_its_intervals(good, bad):
-    text = compare([bad, good])
-    assert text.startswith(f"{good} against {bad}: test split, 6 images\n")
-    assert set(verdicts(text).values()) == {"better"}
-    assert set(verdicts(compare([good, bad], "dev")).values()) == {"worse"}
-
-
-def test_nothing_is_better_where_the_interval_holds_zero(good, tmp_path):
-    told = perfect()
-    told[0] = Prediction(told[0].image, "a dog", told[0].references)
-    nearly = bundle(tmp_path / "nearly", told)
-    text = compare([good, good, nearly])
-    assert set(verdicts(text).values()) == set(verdicts(compare([nearly, good])).values()) == {""}
-    assert text.count("against") == 2
-    assert "+0.000  (95 % between +0.000 and +0.000)" in text
-
-
-def test_a_scores_file_and_its_folder_are_the_same_and_a_single_card_will_do(good, bad):
-    (bad / "scores.json").write_text(json.dumps(json.loads((bad / "scores.json").read_text())["dev"]))
-    text = compare([good / "scores.json", bad])
-    assert ": dev split, 6 images" in text
-    assert text == compare([good / "scores.json", bad / "scores.json"]).replace(str(bad / "scores.json"), str(bad))
-
-
-def test_scores_that_only_one_card_has_are_left_out(good, bad):
-    cards = json.loads((bad / "scores.json").read_text())
-    del cards["test"]["scores"]["ROUGE-L"]
-    (bad / "scores.json").write_text(json.dumps(cards))
-    assert "ROUGE-L" not in compare([good, bad])
-
-
-def _write(folder, name, text):
-    (folder / name).write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "saying"),
-    [
-        (lambda folder: (folder / "scores.json").unlink(), "There is no .*scores.json; give the folder"),
-        (lambda folder: _write(folder, "scores.json", "{"), "holds no score cards"),
-        (lambda folder: _write(folder, "scores.json", "[]"), "holds no score cards"),
-        (lambda folder: _write(folder, "scores.json", '{"test": {}}'), "holds no score cards"),
-        (lambda folder: _write(folder, "scores.json", "{}"), "a card of the same split"),
-        (lambda folder: (folder / "predictions-test.jsonl").unlink(), r"lacks predictions-test\.jsonl"),
-        (lambda folder: _write(folder, "predictions-test.jsonl", ""), "not hold the captions that the card"),
-    ],
-)
-def test_a_bundle_that_cannot_be_compared_is_refused(good, bad, spoil, saying):
-    spoil(bad)
-    with pytest.raises(DataError, match=saying):
-        compare([good, bad])
-
-
-def test_bundles_of_other_images_or_references_are_refused(good, tmp_path):
-    fewer = bundle(tmp_path / "fewer", perfect()[1:])
-    with pytest.raises(DataError, match="image_list_sha256"):
-        compare([good, fewer])
-    retold = [Prediction(each.image, each.caption, (*each.references[1:], "others")) for each in perfect()]
-    with pytest.raises(DataError, match="references of their images differ"):
-        compare([good, bundle(tmp_path / "retold", retold)])
-    with pytest.raises(DataError, match="a card of the train split"):
-        compare([good, good], "train")
 
 
 # Validation in training

@@ -43,8 +43,9 @@ ARROWS = {
     "categories": "",
     "check": "catalogue data errors layouts tokenizer",
     "checkpoint": "errors storage",
-    "cli": "__init__ album book categories check distill doctor errors evaluation flags glove images options overlay"
-    " quiet sources storage",
+    "cli": "__init__ album book categories check comparison distill doctor errors evaluation flags glove images options"
+    " overlay quiet sources storage",
+    "comparison": "errors evaluation metrics",
     "confidence": "",
     "data": "errors layouts",
     "decoding": "options tokenizer",
