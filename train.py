@@ -109,8 +109,8 @@ def train(
         )
         files, cards, calibration = judge(parts.captioner(), pixels or grids, splits, source, about)
         parts = replace(parts, calibration=calibration)
-        files |= tell(name, progress, splits, cards, parts.captioner())
-        bundle.save(folder, parts, files=files, about=about)
+        files |= tell(name, progress, splits, cards, parts.captioner(), without_data=run.without_data)
+        bundle.save(folder, parts, files=given_away(files) if run.without_data else files, about=about)
         training.forget(workshop)
     print(f'\ncaptioning.load("{folder}") opens it; its card is {folder}/README.md')
 
@@ -247,7 +247,9 @@ def judge(
     return files | {"scores.json": json.dumps(cards, indent=2)}, cards, calibration
 
 
-def tell(name: str, progress: Any, splits: dict[str, Any], cards: dict[str, Any], captioner: Any) -> dict[str, Any]:
+def tell(
+    name: str, progress: Any, splits: dict[str, Any], cards: dict[str, Any], captioner: Any, *, without_data: bool
+) -> dict[str, Any]:
     """The bundle's files for people: history, curves, eight images' captions epoch by epoch, a strip, the card."""
     from captioning.card import model_card
     from captioning.evaluation import WATCHED
@@ -258,14 +260,22 @@ def tell(name: str, progress: Any, splits: dict[str, Any], cards: dict[str, Any]
     watched, num_images = list(splits["dev"])[:WATCHED], len(splits["train"])
     captions = captioner.caption(watched)
     image, caption = max(zip(watched, captions, strict=True), key=lambda pair: len(pair[1].words))
+    counts = {"words": len(captioner.tokenizer), "images": num_images}
     learning = {"images": [image.name for image in watched], "captions": progress.samples}
     return {
         "history.csv": history_csv(progress.history),
         "loss.png": curves_png(progress.history, SCORE),
         "learning.json": json.dumps(learning, indent=1, ensure_ascii=False),
         "attention.png": strip_png(read_image(image), caption.words, caption.text),
-        "README.md": model_card(name, cards, captions, words=len(captioner.tokenizer), images=num_images),
+        "README.md": model_card(name, cards, captions, **counts, without_data=without_data),
     }
+
+
+def given_away(files: dict[str, Any]) -> dict[str, Any]:
+    """The files of a bundle without those that hold pictures or captions of the data."""
+    from captioning.card import OF_THE_DATA
+
+    return {name: data for name, data in files.items() if name not in OF_THE_DATA}
 
 
 if __name__ == "__main__":

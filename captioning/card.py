@@ -22,9 +22,18 @@ LIMITS = """\
 - Counts, left and right, writing in the picture and who somebody is are beyond it.
 - Captions repeat the habits of those who wrote the training captions, about men and women above all: \
 read before you publish."""
+OF_THE_DATA = ("predictions-dev.jsonl", "predictions-test.jsonl", "sheet.png", "attention.png")  # files of a bundle
+KEPT = "; the captions that were scored, in `predictions-*.jsonl`; the worst and the best of them, in `sheet.png`."
+AWAY = ". Pictures and captions of its data, which are not ours to pass on, are not in this bundle."
+PICTURES = (
+    "![where it looked](attention.png)",
+    "![its worst and its best captions of validation images](sheet.png)",
+)
 
 
-def model_card(name: str, cards: dict[str, Any], captions: Iterable[Any], *, words: int, images: int) -> str:
+def model_card(
+    name: str, cards: dict[str, Any], captions: Iterable[Any], *, words: int, images: int, without_data: bool = False
+) -> str:
     """The card in Markdown, from the score cards and a few captions."""
     scores = "\n\n".join(card_text(card) for card in cards.values())
     examples = "\n".join(f"- {caption}" for caption in captions)
@@ -33,14 +42,12 @@ def model_card(name: str, cards: dict[str, Any], captions: Iterable[Any], *, wor
         f'A caption for an image: `captioning.load("artifacts/{name}").caption("photo.jpg")`.',
         "## Scores",
         f"```\n{scores}\n```",
-        "How they were obtained stands in `scores.json`; the captions that were scored, in `predictions-*.jsonl`; "
-        "the worst and the best of them, in `sheet.png`.",
+        "How they were obtained stands in `scores.json`" + (AWAY if without_data else KEPT),
         "![losses and validation score](loss.png)",
         *_word_use(cards.get("test") or cards["dev"]),
         "## What it says of eight validation images",
         examples,
-        "![where it looked](attention.png)",
-        "![its worst and its best captions of validation images](sheet.png)",
+        *([] if without_data else PICTURES),
         "## Limits",
         LIMITS.format(words=words, images=images),
     ]

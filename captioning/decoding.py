@@ -227,12 +227,15 @@ def _rank(found: _Hypotheses, rules: Rules) -> Decoded:
 
 
 class Decoder(keras.Model):
-    """A search over one model, compiled by the backend at the first batch."""
+    """A search over one model, compiled by the backend at the first batch.
 
-    def __init__(self, model: Any, rules: Rules) -> None:
+    One that is asked `often`, in batches of one size, is worth XLA's compilation: seconds, and then a third faster.
+    """
+
+    def __init__(self, model: Any, rules: Rules, *, often: bool = False) -> None:
         super().__init__(dtype="float32")
         self.model, self.rules = model, rules
-        self.jit_compile = keras.backend.backend() == "jax"
+        self.jit_compile = keras.backend.backend() in (("jax", "tensorflow") if often else ("jax",))
 
     def call(self, inputs: dict[str, Any]) -> Decoded:
         start, step = self.model.start, self.model.step

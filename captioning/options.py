@@ -119,6 +119,7 @@ class TrainOptions:
     reinforce_epochs: int = dial(0, "epochs of self-critical training at the end: the captioner's own captions, scored")
     reinforce_rate: float = dial(5e-5, "the highest rate of that phase")
     reinforce_samples: int = dial(5, "captions of an image that are sampled and compared with one another")
+    reinforce_temperature: float = dial(0.6, "of that sampling: below 1 safer, so that good is compared with better")
     reinforce_anchor: float = dial(0.0, "weight of people's captions, learnt along in that phase")
     reinforce_bleu: float = dial(0.0, "weight of BLEU-4 in the reward, beside CIDEr-D")
     patience: int = dial(0, "epochs without a better validation score before stopping; 0: never")
@@ -131,7 +132,7 @@ class TrainOptions:
         _check(self, "1 or more", _at_least_one, "epochs", "batch_size", "views", "captions_per_image")
         _check(self, "2 or more", lambda value: value >= 2, "reinforce_samples")
         rates = "learning_rate", "fine_tune_rate", "reinforce_rate"
-        _check(self, "more than 0", lambda value: value > 0, *rates, "clip_norm")
+        _check(self, "more than 0", lambda value: value > 0, *rates, "reinforce_temperature", "clip_norm")
         _check(self, "0 or more", _not_negative, "weight_decay", "fine_tune_epochs", "patience")
         _check(self, "0 or more", _not_negative, "reinforce_epochs", "reinforce_anchor", "reinforce_bleu")
         _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup")
@@ -209,6 +210,7 @@ class RunOptions:
     glove_folder: str = dial("glove", "folder where word vectors are looked for")
     resume: bool = dial(False, "go on with an interrupted training")
     overwrite: bool = dial(False, "begin again, and replace a bundle of this name at the end")
+    without_data: bool = dial(False, "a bundle to give away: no picture and no caption of the data is kept in it")
     smoke: bool = dial(False, "everything tiny: the whole recipe in under a minute")
 
     def __post_init__(self) -> None:

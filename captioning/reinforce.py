@@ -33,8 +33,13 @@ class SelfCritic:
         self.options, self.spell = options, spell
         self.references = [tuple(text + MARK for text in texts) for texts in references]
         self.cider = CiderD(self.references)
-        search = DecodeOptions(strategy="sample", num_captions=options.reinforce_samples, max_length=length)
-        self.decoder = Decoder(model, Rules(search))
+        search = DecodeOptions(
+            strategy="sample",
+            num_captions=options.reinforce_samples,
+            temperature=options.reinforce_temperature,
+            max_length=length,
+        )
+        self.decoder = Decoder(model, Rules(search), often=True)
 
     def lesson(self, batch: Batch, images: np.ndarray, chance: np.random.Generator) -> tuple[Batch, float]:
         """What to learn from in place of this batch, which shows these images; and the mean reward of its captions.

@@ -22,9 +22,9 @@ def predictions(count: int, wrong: str = WRONG) -> list[Prediction]:
     ]
 
 
-def written(*, splits=("dev", "test"), wrong: str = WRONG) -> str:
+def written(*, splits=("dev", "test"), wrong: str = WRONG, **how) -> str:
     cards = {split: score_card(predictions(40, wrong), split=split, about={}) for split in splits}
-    return model_card("mine", cards, ["a man", "a dog"], words=1234, images=5678)
+    return model_card("mine", cards, ["a man", "a dog"], words=1234, images=5678, **how)
 
 
 def test_a_card_has_scores_examples_words_and_limits():
@@ -33,6 +33,13 @@ def test_a_card_has_scores_examples_words_and_limits():
     assert "\n- a man\n- a dog\n" in text
     assert "1,234 words in 5,678 images" in text
     assert set(re.findall(r"\]\((.*?)\)", text)) == {"loss.png", "attention.png", "sheet.png"}
+
+
+def test_a_card_without_data_refers_to_none():
+    text = written(without_data=True)
+    assert set(re.findall(r"\]\((.*?)\)", text)) == {"loss.png"}
+    assert "predictions" not in text
+    assert "sheet.png" not in text
 
 
 @pytest.mark.parametrize(("splits", "split"), [(("dev", "test"), "test"), (("dev",), "dev")])

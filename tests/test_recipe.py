@@ -159,12 +159,16 @@ def test_a_finished_bundle_is_replaced_only_on_demand(smoke, refused):
     assert "no training to resume" in refused(smoke, *again, "--resume", status=4)
 
 
-def test_begun_again_with_the_same_seed_it_is_the_same_captioner(place, uncompiled):
+def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(place, uncompiled):
     flags = "--data", captioned(place.folder / "own"), *QUICK, "--batch-size", 2, "--dropout", 0.3
     assert place.train(*flags) == 0
     before = vectors(place.artifacts / "own")
-    assert place.train(*flags, "--overwrite") == 0
+    names = {path.name for path in (place.artifacts / "own").iterdir()}
+    assert place.train(*flags, "--overwrite", "--without-data") == 0
     after = vectors(place.artifacts / "own")
+    kept = {path.name for path in (place.artifacts / "own").iterdir()}
+    assert names - kept == {"predictions-dev.jsonl", "sheet.png", "attention.png"}
+    assert captioning.load(place.artifacts / "own")
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
     assert [path.name for path in place.artifacts.iterdir()] == ["own"]

@@ -112,6 +112,12 @@ def test_lessons_follow_chance_alone(model):
     assert (first[1] != other[1]).any()
 
 
+def test_where_it_is_cold_there_is_one_caption_and_nothing_to_learn(model):
+    (_, targets, weights), _ = critic(model, reinforce_temperature=1e-3).lesson(people(), np.arange(IMAGES), chance())
+    assert (targets == targets[:, :1]).all()
+    assert not weights.any()
+
+
 def test_the_images_that_fill_a_batch_teach_nothing(model):
     (_, _, weights), reward = critic(model).lesson(people(2), np.arange(2), chance())
     assert np.abs(weights[:2]).max() > 0
