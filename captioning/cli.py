@@ -17,6 +17,7 @@ from captioning.flags import add_flags, from_flags
 from captioning.options import DataOptions, DecodeOptions, DistillOptions
 
 SPLITS = ("train", "dev", "test")
+POCKET = "artifacts/pocket"  # the bundle that comes along
 EXAMPLES = {
     "caption": (
         "photo.jpg holiday/",
@@ -181,7 +182,7 @@ def _add_columns(command: Any) -> None:
 
 def _add_search(command: Any) -> None:
     bundle = "folder of the bundle, whose own search holds where no flag is given (default: %(default)s)"
-    command.add_argument("--bundle", default="artifacts/scenes", help=bundle)
+    command.add_argument("--bundle", default=POCKET, help=bundle)
     _add_encoder_weights(command)
     add_flags(command, DecodeOptions)
 
@@ -191,7 +192,10 @@ def _add_encoder_weights(command: Any) -> None:
 
 
 def _load(flags: argparse.Namespace) -> Any:
-    return captioning.load(flags.bundle, encoder_weights=flags.encoder_weights)
+    folder = Path(flags.bundle)
+    if flags.bundle == POCKET and not folder.exists():  # called from elsewhere
+        folder = Path(captioning.__file__).resolve().parents[1] / POCKET
+    return captioning.load(folder, encoder_weights=flags.encoder_weights)
 
 
 def _dataset(flags: argparse.Namespace, seed: int = 0) -> Any:

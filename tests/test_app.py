@@ -66,6 +66,8 @@ def test_bundles_are_found_and_nothing_else_is_taken_for_one(tmp_path, saved):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
     assert [folder.name for folder in find_bundles(tmp_path)] == ["a", "b"]
+    (tmp_path / "b").rename(tmp_path / "pocket")
+    assert [folder.name for folder in find_bundles(tmp_path)] == ["pocket", "a"]
     with pytest.raises(BundleError, match="share a name"):
         Shelf([saved, saved])
     with pytest.raises(CaptioningError, match="choose one of small"):

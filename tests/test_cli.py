@@ -353,6 +353,16 @@ def test_a_mistake_about_the_output_is_told_before_anything_is_loaded(album, cap
     assert_refused(capsys, "caption", album, "--attention", saying="needs --format json")
 
 
+def test_where_no_bundle_is_named_the_one_that_comes_along_captions(captioner, album, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(captioning, "load", lambda path, **options: asked.append(path) or captioner)
+    monkeypatch.chdir(album)
+    assert run(capsys, "caption", "a.png")[0] == 0
+    (album / "artifacts" / "pocket").mkdir(parents=True)
+    assert run(capsys, "caption", "a.png")[0] == 0
+    assert asked == [ROOT.resolve() / "artifacts" / "pocket", Path("artifacts/pocket")]
+
+
 def test_attention_is_drawn(loaded, album, pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = run(capsys, "attention", album / "a.png", "--max-length", 3)

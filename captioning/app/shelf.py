@@ -15,13 +15,19 @@ import captioning
 from captioning.errors import BundleError, CaptioningError
 from captioning.options import DecodeOptions
 
+POCKET = "pocket"  # the bundle that comes along, which needs nothing from elsewhere
+
 
 def find_bundles(artifacts: Path) -> list[Path]:
-    """The bundles in a folder, sorted by name; a training in progress is none."""
-    found = sorted(path.parent for path in artifacts.glob("[!.]*/config.json"))
+    """The bundles in a folder, the pocket one first and the others by name; a training in progress is none."""
+    found = sorted((path.parent for path in artifacts.glob("[!.]*/config.json")), key=_pocket_first)
     if not found:
         raise BundleError(f"{artifacts} holds no bundle; train one with make train.")
     return found
+
+
+def _pocket_first(folder: Path) -> tuple[bool, str]:
+    return folder.name != POCKET, folder.name
 
 
 class Shelf:
