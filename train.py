@@ -248,7 +248,13 @@ def judge(
 
 
 def tell(
-    name: str, progress: Any, splits: dict[str, Any], cards: dict[str, Any], captioner: Any, *, without_data: bool
+    name: str,
+    progress: Any,
+    splits: dict[str, Any],
+    cards: dict[str, Any],
+    captioner: Any,
+    *,
+    without_data: bool = False,
 ) -> dict[str, Any]:
     """The bundle's files for people: history, curves, eight images' captions epoch by epoch, a strip, the card."""
     from captioning.card import model_card

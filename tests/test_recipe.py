@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import captioning
+from captioning.card import OF_THE_DATA
 from captioning.options import ENCODERS, RECORDS
 from captioning.scenes import draw_scene
 from captioning.storage import hold
@@ -167,7 +168,7 @@ def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(
     assert place.train(*flags, "--overwrite", "--without-data") == 0
     after = vectors(place.artifacts / "own")
     kept = {path.name for path in (place.artifacts / "own").iterdir()}
-    assert names - kept == {"predictions-dev.jsonl", "sheet.png", "attention.png"}
+    assert names - kept == {*OF_THE_DATA}
     assert captioning.load(place.artifacts / "own")
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
