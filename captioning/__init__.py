@@ -13,11 +13,14 @@ __version__ = "0.1.0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are not for our users
 
 
-def load(path: str | Path, *, encoder_weights: str = "imagenet") -> "Captioner":
-    """The captioner of a bundle folder; `encoder_weights` is a file where Keras should not fetch a frozen encoder's."""
+def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet") -> "Captioner":
+    """The captioner of a bundle folder, or of several that caption together.
+
+    `encoder_weights` is a file where Keras should not fetch a frozen encoder's.
+    """
     from captioning.quiet import import_keras
 
     import_keras()
     from captioning.bundle import load as load_bundle
 
-    return load_bundle(path, encoder_weights=encoder_weights)
+    return load_bundle(path, *others, encoder_weights=encoder_weights)

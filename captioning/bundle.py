@@ -19,6 +19,7 @@ import numpy as np
 
 from captioning.captioner import Captioner
 from captioning.confidence import Calibration
+from captioning.ensemble import Ensemble
 from captioning.errors import BundleError, CaptioningError
 from captioning.features import PROBES, build_encoder, image_size_of, probe
 from captioning.model import CaptionModel, ModelConfig
@@ -153,9 +154,21 @@ def _in_half(weight: np.ndarray) -> np.ndarray:
     return np.clip(weight, -MOST, MOST).astype("float16") if weight.dtype == np.float32 else weight
 
 
-def load(path: str | Path, *, encoder_weights: str = "imagenet") -> Captioner:
-    """The captioner of a bundle; `encoder_weights` is a file for a frozen encoder that Keras should not fetch."""
-    folder = Path(path)
+def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet") -> Captioner:
+    """The captioner of a bundle; of several, one that asks them all for every word and searches as the first does.
+
+    `encoder_weights` is a file for a frozen encoder that Keras should not fetch.
+    """
+    first, *more = [_load(Path(each), encoder_weights) for each in (path, *others)]
+    if not more:
+        return first.captioner()
+    for parts, folder in zip(more, others, strict=True):
+        _check_alike(parts, Path(folder), first, Path(path))
+    ensemble = Ensemble([parts.model for parts in (first, *more)])
+    return replace(first, model=ensemble, calibration=None).captioner()  # how sure one is says nothing of them all
+
+
+def _load(folder: Path, encoder_weights: str) -> Parts:
     if not folder.exists() and _aside(folder).exists():  # a save was killed in the middle of its swap
         folder = _aside(folder)
     saved = check(folder)
@@ -164,13 +177,26 @@ def load(path: str | Path, *, encoder_weights: str = "imagenet") -> Captioner:
     encoder = build_encoder(eye.encoder, "none" if saved.is_trained else encoder_weights, eye.image_size)
     _check_sizes(folder, saved.model, tokenizer, encoder)
     model = _model(folder, saved.model, encoder if saved.is_trained else None)
-    if not np.abs(probe(encoder) - saved.probe).max() <= PROBE_TOLERANCE * np.abs(saved.probe).max():
+    if not _answer_alike(probe(encoder), saved.probe):
         raise BundleError(
             f"{folder} was trained with other weights of {eye.encoder} than these ({encoder_weights}); "
             "give the ones of its training as encoder_weights."
         )
     encoder = None if saved.is_trained else encoder
-    return Parts(model, tokenizer, encoder, eye, saved.decoding, saved.calibration).captioner()
+    return Parts(model, tokenizer, encoder, eye, saved.decoding, saved.calibration)
+
+
+def _answer_alike(answers: Any, saved: np.ndarray) -> bool:
+    return bool(np.abs(answers - saved).max() <= PROBE_TOLERANCE * np.abs(saved).max())
+
+
+def _check_alike(parts: Parts, folder: Path, first: Parts, whose: Path) -> None:
+    if parts.tokenizer.words != first.tokenizer.words:
+        raise BundleError(f"{folder} and {whose} have different words; only trainings on the same captions go together.")
+    eyes = [probe(each.encoder or each.model.encoder) for each in (parts, first)]
+    sizes = [image_size_of(each.eye.encoder, each.eye.image_size) for each in (parts, first)]
+    if sizes[0] != sizes[1] or not _answer_alike(eyes[0], np.asarray(eyes[1])):
+        raise BundleError(f"{folder} and {whose} look through different encoders; only those of the same go together.")
 
 
 def check(folder: Path) -> "_Saved":

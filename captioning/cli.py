@@ -160,7 +160,7 @@ def _add_compare(command: Any) -> None:
 
 
 def _add_doctor(command: Any) -> None:
-    command.add_argument("bundle", metavar="BUNDLE", help="folder of the bundle")
+    command.add_argument("bundle", nargs=1, metavar="BUNDLE", help="folder of the bundle")
     command.add_argument(
         "--data", default="", metavar="PATH", help="look at captioned images of yours, not at drawings"
     )
@@ -181,8 +181,8 @@ def _add_columns(command: Any) -> None:
 
 
 def _add_search(command: Any) -> None:
-    bundle = "folder of the bundle, whose own search holds where no flag is given (default: %(default)s)"
-    command.add_argument("--bundle", default=POCKET, help=bundle)
+    bundle = "folder of a bundle, whose own search holds where no flag is given; several times: they caption together"
+    command.add_argument("--bundle", action="append", help=f"{bundle} (default: {POCKET})")
     _add_encoder_weights(command)
     add_flags(command, DecodeOptions)
 
@@ -192,10 +192,10 @@ def _add_encoder_weights(command: Any) -> None:
 
 
 def _load(flags: argparse.Namespace) -> Any:
-    folder = Path(flags.bundle)
-    if flags.bundle == POCKET and not folder.exists():  # called from elsewhere
-        folder = Path(captioning.__file__).resolve().parents[1] / POCKET
-    return captioning.load(folder, encoder_weights=flags.encoder_weights)
+    bundles = [Path(each) for each in flags.bundle or [POCKET]]
+    if not flags.bundle and not bundles[0].exists():  # called from elsewhere
+        bundles = [Path(captioning.__file__).resolve().parents[1] / POCKET]
+    return captioning.load(*bundles, encoder_weights=flags.encoder_weights)
 
 
 def _dataset(flags: argparse.Namespace, seed: int = 0) -> Any:
@@ -245,7 +245,7 @@ def _attention(flags: argparse.Namespace) -> int:
     write_whole(output, data)
     print(caption)
     if overlay.collapsed(caption.words):
-        _tell(f"{overlay.STILL}; captioning doctor {flags.bundle} tells more.")
+        _tell(f"{overlay.STILL}; captioning doctor BUNDLE tells more.")
     return 0
 
 
@@ -292,7 +292,7 @@ def _doctor(flags: argparse.Namespace) -> int:
 
     split = images_of(_dataset(flags)[0], flags.split) if flags.data else None
     captioner = _load(flags)
-    about = json.loads(Path(flags.bundle, "config.json").read_text("utf-8")).get("about", {})
+    about = json.loads(Path(flags.bundle[0], "config.json").read_text("utf-8")).get("about", {})
     findings = examine(captioner, about, split)
     print(*(finding.text() for finding in findings), sep="\n")
     return 0 if all(finding.healthy for finding in findings) else 1
