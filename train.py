@@ -171,13 +171,14 @@ def look(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunO
     facts = catalogue([image for images in splits.values() for image in images], cache)
     images = {image: fact.sha256 for image, fact in facts.items()}
     is_tiny, grids, pixels = eye.encoder == "tiny", None, None
+    looks: dict[str, Any] = {"views": how.views, "of": splits["train"]}
     if is_tiny or how.fine_tune_epochs:
-        pixels = read_features(images, cache / f"pixels-{size}", image_size=size)
+        pixels = read_features(images, cache / f"pixels-{size}", image_size=size, **looks)
     if is_tiny:
         return build_encoder("tiny", image_size=size), None, pixels, set_precision(how.precision)
     encoder = build_encoder(eye.encoder, eye.encoder_weights, size)
     kept = cache / f"{eye.encoder}-{size}-{weights_key(eye.encoder_weights)}"
-    grids = read_features(images, kept, image_size=size, encoder=encoder, views=how.views, of=splits["train"])
+    grids = read_features(images, kept, image_size=size, encoder=encoder, **looks)
     return encoder, grids, pixels, set_precision(how.precision)
 
 

@@ -231,6 +231,19 @@ def test_data_without_images_that_open(place, refused):
     assert "none of the 3 images can be read" in refused(place, "--data", own)
 
 
+def test_an_encoder_that_learns_sees_the_same_views_as_one_that_does_not(tmp_path):
+    chance = np.random.default_rng(0)
+    images = [tmp_path / f"{name}.png" for name in ("one", "two", "three")]
+    for image in images:
+        Image.fromarray(chance.integers(0, 256, (40, 40, 3), "uint8")).save(image)
+    splits = {"train": dict.fromkeys(images[:2], ["a dog"]), "dev": {images[2]: ["a cat"]}}
+    eye, how = train.ModelOptions(encoder="tiny", image_size=32), train.TrainOptions(views=3)
+    _, grids, pixels, _ = train.look(splits, eye, how, train.RunOptions(cache=str(tmp_path / "cache")))
+    assert grids is None
+    assert {image: len(rows) for image, rows in pixels.views.items()} == dict.fromkeys(images[:2], 2)
+    assert len(pixels.array) == 2 * 3 + 1
+
+
 def test_words_that_are_all_too_rare(place, refused):
     own = captioned(place.folder / "own", images=3)
     assert "lower --min-count" in refused(place, "--data", own, "--encoder", "tiny", "--min-count", 500)
