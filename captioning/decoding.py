@@ -105,7 +105,7 @@ def _apply_rules(log_probs: Any, found: _Hypotheses, rules: Rules, time: Any, pr
         used = ops.any(ops.expand_dims(found.tokens, -1) == ops.arange(size), axis=2)
         log_probs = ops.where(used, log_probs * options.repetition_penalty, log_probs)
     if options.no_repeat_ngram_size:
-        log_probs = log_probs + NEVER * _repeats_ngram(found.tokens, options.no_repeat_ngram_size, time, size)
+        log_probs = _without_repeats(log_probs, found.tokens, options.no_repeat_ngram_size, time)
     is_end = ops.arange(size) == END
     too_early = ops.expand_dims(time < options.min_length, 0)
     if rules.forced:
@@ -123,16 +123,22 @@ def _said(tokens: Any, rules: Rules) -> Any:
     return ops.any(ops.expand_dims(tokens, -1) == _constant(rules.forced, "int32"), axis=2)  # (B, N, forced words)
 
 
-def _repeats_ngram(tokens: Any, size: int, time: Any, vocabulary_size: int) -> Any:
-    steps = tokens.shape[2]
-    recent = ops.take(tokens, ops.maximum(time - size + 1 + ops.arange(size - 1), 0), axis=2)  # (B, N, size - 1)
-    banned = ops.zeros_like(tokens[..., :1]) == ops.arange(vocabulary_size) - vocabulary_size
-    for first in range(steps - size + 1):
-        same = ops.all(tokens[:, :, first : first + size - 1] == recent, axis=-1, keepdims=True)
-        ended_before = first + size - 1 < time
-        follower = tokens[:, :, first + size - 1, None] == ops.arange(vocabulary_size)
-        banned = ops.logical_or(banned, ops.logical_and(ops.logical_and(same, ended_before), follower))
-    return ops.cast(banned, "float32")
+def _without_repeats(log_probs: Any, tokens: Any, size: int, time: Any) -> Any:
+    """The log-probabilities (B, N, V), but those of words that would say some `size` words in a row again."""
+    count = tokens.shape[2] - size + 1  # runs in a caption, and the last word of each
+    if count < 1:
+        return log_probs
+    last = tokens[:, :, size - 1 :]
+    again = ops.arange(count) + size - 1 < time
+    for place in range(size - 1):
+        latest = ops.take(tokens, ops.maximum(time - size + 1 + place, 0), axis=2)
+        again = ops.logical_and(again, tokens[:, :, place : place + count] == ops.expand_dims(latest, -1))
+    ruled_out = ops.reshape(ops.where(again, last, PAD), (-1, count))  # <pad> cannot be chosen anyway
+    flat = ops.reshape(log_probs, (-1,))
+    rows = ops.expand_dims(ops.arange(ops.shape(ruled_out)[0]) * log_probs.shape[-1], -1)
+    places = ops.reshape(rows + ruled_out, (-1, 1))
+    flat = ops.scatter_update(flat, places, ops.zeros_like(places[:, 0], dtype=flat.dtype) + NEVER)
+    return ops.reshape(flat, (-1, *log_probs.shape[1:]))
 
 
 def _choose_likeliest(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) -> tuple[Any, Any, Any]:

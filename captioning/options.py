@@ -176,7 +176,7 @@ class DecodeOptions:
     min_length: int = dial(0, "fewest words")
     length_penalty: float = dial(0.7, "exponent of the length a caption's log-probability is divided by")
     repetition_penalty: float = dial(1.0, "divides the odds of words already used; 1: none")
-    no_repeat_ngram_size: int = dial(0, "no run of so many words twice; 0: allowed")
+    no_repeat_ngram_size: int = dial(2, "no run of so many words twice; 0: allowed")
     temperature: float = dial(1.0, "sampling: below 1 safer, above 1 wilder")
     top_k: int = dial(0, "sampling: only the k likeliest words; 0: all")
     top_p: float = dial(1.0, "sampling: only the likeliest words that make up this probability")
@@ -235,6 +235,7 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "learning_rate": 4e-3,
     "batch_size": 16,
     "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
 }
 
 FEEDBACK: dict[str, Any] = {"epochs": 3, "learning_rate": 3e-4}  # what suits a bundle that learns from corrections

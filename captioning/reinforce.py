@@ -38,6 +38,7 @@ class SelfCritic:
             num_captions=options.reinforce_samples,
             temperature=options.reinforce_temperature,
             max_length=length,
+            no_repeat_ngram_size=0,  # nothing is learnt of what cannot be said
         )
         self.decoder = Decoder(model, Rules(search), often=True)
 

@@ -40,7 +40,8 @@ class Script:
 
 
 def search(tables, *, forced=(), forbidden=(), prefix=(), noise=None, script=None, **options) -> Decoded:
-    rules = Rules(DecodeOptions(**options), tuple(forced), tuple(forbidden))
+    options = DecodeOptions(**{"no_repeat_ngram_size": 0} | options)  # scripts speak of few words
+    rules = Rules(options, tuple(forced), tuple(forbidden))
     steps = rules.options.max_length
     script = script or Script(steps)
     begin = np.zeros((len(tables), steps), "int32")
