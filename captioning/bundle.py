@@ -192,11 +192,11 @@ def _answer_alike(answers: Any, saved: np.ndarray) -> bool:
 
 def _check_alike(parts: Parts, folder: Path, first: Parts, whose: Path) -> None:
     if parts.tokenizer.words != first.tokenizer.words:
-        raise BundleError(f"{folder} and {whose} have different words; only trainings on the same captions go together.")
+        raise BundleError(f"{folder} and {whose} have different words; choose trainings on the same captions.")
     eyes = [probe(each.encoder or each.model.encoder) for each in (parts, first)]
     sizes = [image_size_of(each.eye.encoder, each.eye.image_size) for each in (parts, first)]
     if sizes[0] != sizes[1] or not _answer_alike(eyes[0], np.asarray(eyes[1])):
-        raise BundleError(f"{folder} and {whose} look through different encoders; only those of the same go together.")
+        raise BundleError(f"{folder} and {whose} look through different encoders; choose trainings on the same one.")
 
 
 def check(folder: Path) -> "_Saved":

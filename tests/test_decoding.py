@@ -140,7 +140,8 @@ DECODERS = [
 
 @pytest.mark.parametrize(("options", "rules"), DECODERS)
 def test_the_compiled_search_finds_the_same(options, rules):
-    decoder = Decoder(Script(4), Rules(DecodeOptions(**{"max_length": 4, "no_repeat_ngram_size": 0} | options), **rules))
+    sought = DecodeOptions(**{"max_length": 4, "no_repeat_ngram_size": 0} | options)
+    decoder = Decoder(Script(4), Rules(sought, **rules))
     for images in (1, 3):
         tables = random_tables(images=images, seed=images)
         compiled, plain = decoder.search(tables), search(tables, max_length=4, **options, **rules)

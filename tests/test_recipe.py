@@ -236,7 +236,7 @@ def test_an_encoder_that_learns_sees_the_same_views_as_one_that_does_not(tmp_pat
     images = [tmp_path / f"{name}.png" for name in ("one", "two", "three")]
     for image in images:
         Image.fromarray(chance.integers(0, 256, (40, 40, 3), "uint8")).save(image)
-    splits = {"train": dict.fromkeys(images[:2], ["a dog"]), "dev": {images[2]: ["a cat"]}}
+    splits = {"train": {image: ["a dog"] for image in images[:2]}, "dev": {images[2]: ["a cat"]}}
     eye, how = train.ModelOptions(encoder="tiny", image_size=32), train.TrainOptions(views=3)
     _, grids, pixels, _ = train.look(splits, eye, how, train.RunOptions(cache=str(tmp_path / "cache")))
     assert grids is None
