@@ -57,10 +57,10 @@ class Tokenizer:
         return [self.id(word) for word in normalise(caption)]
 
     def encode_batch(self, captions: Sequence[str], length: int) -> np.ndarray:
-        """(N, length + 1) int32: <start> words <end>, padded with <pad>; at most `length` - 1 words are kept."""
+        """(N, length + 1) int32: <start> words <end>, padded with <pad>; one that is cut has no end."""
         rows = np.full((len(captions), length + 1), PAD, dtype="int32")
         for row, caption in zip(rows, captions, strict=True):
-            tokens = [START, *self.encode(caption)[: length - 1], END]
+            tokens = [START, *self.encode(caption), END][: length + 1]  # or it would learn to end in "in front of a"
             row[: len(tokens)] = tokens
         return rows
 

@@ -93,7 +93,7 @@ def test_encode_batch_cuts_and_pads(tokenizer):
         [START, a, dog, runs, END],
         [START, a, dog, END, PAD],
         [START, END, PAD, PAD, PAD],
-        [START, a, dog, runs, END],
+        [START, a, dog, runs, a],
     ]
 
 
