@@ -245,7 +245,7 @@ def _attention(flags: argparse.Namespace) -> int:
     write_whole(output, data)
     print(caption)
     if overlay.collapsed(caption.words):
-        _tell(f"{overlay.STILL}; captioning doctor BUNDLE tells more.")
+        _tell(f"{overlay.STILL}; captioning doctor {(flags.bundle or [POCKET])[0]} tells more.")
     return 0
 
 
