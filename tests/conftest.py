@@ -1,10 +1,14 @@
 """What several rooms' tests share: thirty words, an untrained captioner of width 8 of 3 x 3 regions, a bundle."""
 
+import os
+
 import numpy as np
 import pytest
 
 from captioning.options import DecodeOptions, ModelOptions
 from captioning.tokenizer import Tokenizer
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # what is compiled here runs for a few steps
 
 WORDS = "a the two red blue big dog cat ball man sits runs jumps eats on in with under of and tree car box bed it is"
 WIDTHS = {name: 8 for name in ("feature_units", "attention_units", "lstm_units", "embedding_units")}

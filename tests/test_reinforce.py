@@ -112,6 +112,14 @@ def test_lessons_follow_chance_alone(model):
     assert (first[1] != other[1]).any()
 
 
+def test_nothing_is_kept_from_saying_words_again(model):
+    """What a search may not say would never be learnt to be bad."""
+    stammers = build()
+    stammers.head.bias.assign(20.0 * np.eye(len(WORDS))[4])
+    (_, said, _), _ = critic(stammers).lesson(people(), np.arange(IMAGES), chance())
+    assert (said == 4).all()
+
+
 def test_where_it_is_cold_there_is_one_caption_and_nothing_to_learn(model):
     (_, targets, weights), _ = critic(model, reinforce_temperature=1e-3).lesson(people(), np.arange(IMAGES), chance())
     assert (targets == targets[:, :1]).all()

@@ -131,8 +131,13 @@ def explained(error: CaptioningError) -> str:
     """An error's sentence for a page: it has dials where there are flags, and no folder of this machine is named."""
     if isinstance(error, ImageError) and error.reason == "missing":
         return "This picture is no longer kept here; choose it again."
-    sentence = re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", " "), str(error))
+    sentence = re.sub(r"--([a-z][a-z-]*)", _dial_of, str(error))
     return re.sub(r"(?<!\S)/(?:[^\s/]+/)+(?=[^\s/])", "", sentence)
+
+
+def _dial_of(flag: re.Match[str]) -> str:
+    is_dial = flag[1].replace("-", "_") in DIALS
+    return flag[1].replace("-", " ") if is_dial else flag[0]  # a flag that the app is started with stays one
 
 
 def sureness(confidence: float | None) -> str:
