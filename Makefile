@@ -18,7 +18,7 @@ test: .venv/developer
 	$(VENV)/python -m pytest -n 2 --dist loadfile
 
 test-jax: .venv/developer
-	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_model.py tests/test_training.py
+	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_model.py tests/test_training.py tests/test_devices.py
 	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_decoding*.py -k "compiled or spelled or always_said"
 
 test-torch: .venv/developer  # pip install torch first; its CPU build will do

@@ -28,6 +28,7 @@ from captioning.options import (
     RunOptions,
     TrainOptions,
     WordOptions,
+    check_shares,
 )
 
 
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.from_feedback and not (flags.data or flags.dataset):
             raise DataError("--from-feedback goes on with what the bundle learnt from: give --data or --dataset too.")
         records = [from_flags(flags, defaults(record, preset)) for record in RECORDS]
+        *_, how, _, run = records
+        check_shares(how, run)
         (retrain if flags.from_feedback else train)(*records)
     except CaptioningError as error:
         print(f"train.py: {error}", file=sys.stderr)
@@ -67,7 +70,7 @@ def train(
     import_keras()
     import keras
 
-    from captioning import bundle, training
+    from captioning import bundle, devices, training
     from captioning.features import OWN
     from captioning.model import CaptionModel, config_for
     from captioning.storage import hold
@@ -77,7 +80,7 @@ def train(
     name = run.name or f"{subject}-{eye.encoder}".removesuffix("-tiny")
     folder, workshop = Path(run.artifacts, name), Path(run.artifacts, f"{name}.training")
     recipe = {"data": asdict(data), "words": asdict(words), "model": asdict(eye), "training": asdict(how)}
-    with hold(workshop):
+    with devices.shared_by(run.devices), hold(workshop):
         training.refuse_to_destroy(folder, workshop, run)
         dataset, source = read_data(data, how, run)
         splits = {"dev": dataset.splits["train"]} | {split: held for split, held in dataset.splits.items() if held}
@@ -120,10 +123,12 @@ def retrain(*records: Any) -> None:
     from captioning.quiet import import_keras
 
     import_keras()
+    from captioning.devices import shared_by
     from captioning.extras.retraining import retrain
 
     data, words, eye, how, _, run = records
-    retrain(data, words, eye, how, run)
+    with shared_by(run.devices):
+        retrain(data, words, eye, how, run)
 
 
 def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[Any, Path]:

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from captioning.devices import undivided
 from captioning.options import DecodeOptions
 from captioning.tokenizer import END, PAD, START, UNKNOWN
 
@@ -248,6 +249,10 @@ class Decoder(keras.Model):
         if "where" in inputs:
             start = functools.partial(start, where=inputs["where"])
         return decode(start, step, inputs["features"], self.rules, prefix=inputs["prefix"], noise=inputs["noise"])
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        with undivided():
+            return super().make_predict_function(force)
 
     def search(
         self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from captioning.devices import undivided
 from captioning.errors import DataError, StorageError
 from captioning.eyes import pocket, tiny
 from captioning.images import read_image
@@ -76,6 +77,8 @@ def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> 
         grid = _application(APPLICATIONS[name], weights, size)(_preprocessing(name)(images))
     encoder = keras.Model(images, keras.layers.Reshape((-1, grid.shape[-1]))(grid), name=name)
     encoder.jit_compile = keras.backend.backend() == "jax"
+    with undivided():
+        encoder.make_predict_function()
     if name in OWN and OWN[name].is_taught and weights != "none":
         _load_own(encoder, weights)
     return encoder

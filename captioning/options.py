@@ -199,7 +199,7 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where things are kept, and whether to go on or begin again."""
+    """Where things are kept, whether to go on or begin again, and on how many devices."""
 
     from_feedback: str = dial("", "a feedback database; --bundle is fine-tuned on its corrections")
     bundle: str = dial("", "the folder of the bundle that --from-feedback fine-tunes, leaving it as it is")
@@ -212,10 +212,17 @@ class RunOptions:
     overwrite: bool = dial(False, "begin again, and replace a bundle of this name at the end")
     without_data: bool = dial(False, "a bundle to give away: no picture and no caption of the data is kept in it")
     smoke: bool = dial(False, "everything tiny: the whole recipe in under a minute")
+    devices: int = dial(1, "devices, such as GPUs, that share every batch; with KERAS_BACKEND=jax")
 
     def __post_init__(self) -> None:
+        _check(self, "1 or more", _at_least_one, "devices")
         _require(not self.from_feedback or self.bundle != "", "from_feedback", self.from_feedback, "--bundle FOLDER")
         _require(not self.bundle or self.from_feedback != "", "bundle", self.bundle, "--from-feedback FILE")
+
+
+def check_shares(how: TrainOptions, run: RunOptions) -> None:
+    """Refuses a batch that the devices cannot share equally."""
+    _require(how.batch_size % run.devices == 0, "batch_size", how.batch_size, f"a multiple of --devices {run.devices}")
 
 
 RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions)

@@ -48,7 +48,8 @@ ARROWS = {
     "comparison": "errors evaluation metrics",
     "confidence": "",
     "data": "errors layouts",
-    "decoding": "options tokenizer",
+    "decoding": "devices options tokenizer",
+    "devices": "errors",
     "distill": "batches bundle catalogue check checkpoint data errors eyes features options storage training",
     "doctor": "album errors metrics overlay scenes tokenizer",
     "download": "errors",
@@ -59,7 +60,7 @@ ARROWS = {
     "extras": "batches book bundle captioner card catalogue check checkpoint errors evaluation features images metrics"
     " options overlay sources storage tokenizer training",
     "eyes": "",
-    "features": "errors eyes images storage views",
+    "features": "devices errors eyes images storage views",
     "figure": "",
     "flags": "",
     "glove": "errors",

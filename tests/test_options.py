@@ -39,6 +39,7 @@ REFUSED = [
     *cases("0 or more", attention_penalty=[-1.0, NAN]),
     *cases("0 or more", weight_decay=[-0.1], fine_tune_epochs=[-1], patience=[-1]),
     *cases("0 up to 1", label_smoothing=[1.0, -0.1], warmup=[1.0, -0.1]),
+    *cases("1 or more", devices=[0, -1]),
     *cases("one of auto, float32,", precision=["float16"]),
     *cases("one of greedy, beam, sample", strategy=["best"]),
     *cases("1 or more", num_beams=[0], num_captions=[0], max_length=[0]),
