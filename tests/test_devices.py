@@ -172,9 +172,8 @@ def fine_tuned(folder: Path) -> list[list[float]]:
 
 
 @in_test_jax
-@pytest.mark.parametrize(
-    ("function", "figures"), [(recipe, 3), pytest.param(fine_tuned, 5, marks=pytest.mark.slow)], ids=["tiny", "pocket"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("function", "figures"), [(recipe, 3), (fine_tuned, 5)], ids=["tiny", "pocket"])
 def test_the_whole_recipe(tmp_path, function, figures):
     one, two = answer_of(function, tmp_path)
     assert len(one) == figures
