@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 import app_gradio
 import captioning
+from benchmarks import measure
 from captioning import cli
 from captioning.flags import add_flags
 from captioning.options import RECORDS
@@ -23,9 +24,10 @@ from captioning.options import RECORDS
 ROOT = Path(__file__).parent.parent
 ROOMS = sorted((ROOT / "captioning").rglob("*.py"))
 SCRIPTS = [*ROOMS, ROOT / "train.py", ROOT / "app_gradio.py"]
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 TESTS = sorted((ROOT / "tests").glob("*.py"))
 LONG = {"test_cli.py", "test_feedback.py"}  # of more than 400 lines, not yet split
-PROSE = [*sorted(ROOT.glob("*.md")), ROOT / "artifacts" / "README.md", ROOT / "glove" / "README.md"]
+PROSE = [*sorted(ROOT.glob("*.md")), *(ROOT / name / "README.md" for name in ("artifacts", "benchmarks", "glove"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # A room and the rooms it imports, at its head or inside a function; `__init__` is the front door.
@@ -172,7 +174,7 @@ def test_rooms_that_need_no_keras_do_not_wait_for_it():
     assert not loaded & {*HEAVY, "nltk", "pandas", "matplotlib"}
 
 
-@pytest.mark.parametrize("path", [*SCRIPTS, *TESTS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*SCRIPTS, *BENCHMARKS, *TESTS], ids=lambda path: path.name)
 def test_every_module_says_what_it_is_for(path):
     told = ast.get_docstring(tree_of(path))
     assert told, path
@@ -180,16 +182,16 @@ def test_every_module_says_what_it_is_for(path):
 
 
 def test_rooms_tests_and_functions_are_short():
-    for path in (*SCRIPTS, *TESTS):
+    for path in (*SCRIPTS, *BENCHMARKS, *TESTS):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400 or path.name in LONG, path
-    for path in SCRIPTS:
+    for path in (*SCRIPTS, *BENCHMARKS):
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
 
 
 def test_no_file_can_run_code():
-    for path in SCRIPTS:
+    for path in (*SCRIPTS, *BENCHMARKS):
         nodes = list(ast.walk(tree_of(path)))
         unsafe = {name for name in imports_of(nodes) if name.partition(".")[0] in UNSAFE_MODULES}
         assert unsafe <= ({"pickle"} if path.name == "tokenizer.py" else set()), path
@@ -218,8 +220,9 @@ def test_versions_are_bounded_on_both_sides(requirement):
 
 
 def test_what_is_imported_is_required():
-    roots = {name.partition(".")[0] for path in SCRIPTS for name in imports_of(ast.walk(tree_of(path)))}
-    foreign = roots - sys.stdlib_module_names - {"captioning"}
+    paths = (*SCRIPTS, *BENCHMARKS)
+    roots = {name.partition(".")[0] for path in paths for name in imports_of(ast.walk(tree_of(path)))}
+    foreign = roots - sys.stdlib_module_names - {"captioning", "benchmarks"}
     known = {requirement.name for requirement in (*requirements(), *optional_requirements())}
     assert {PACKAGE_OF.get(name, name) for name in foreign} <= known
 
@@ -289,7 +292,8 @@ def flags_of(parser: argparse.ArgumentParser) -> set[str]:
 def test_every_flag_in_prose_exists():
     parser = argparse.ArgumentParser()
     add_flags(parser, *RECORDS)
-    known = flags_of(parser) | flags_of(cli._parser()) | flags_of(app_gradio.flag_parser())
+    parsers = (parser, cli._parser(), app_gradio.flag_parser(), measure.flag_parser())
+    known = set().union(*map(flags_of, parsers))
     for path in (*PROSE, *SCRIPTS):
         flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
         assert flags <= known, path

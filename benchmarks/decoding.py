@@ -1,0 +1,139 @@
+"""Captions a second of our batched, compiled search, against a plain one that goes image by image; what stopping early
+saves.
+
+python -m benchmarks.decoding            beam search and greedy, by an untrained captioner and a trained one
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import ROOT, Row, Tables, ratio, run_script, span, take_turns, timed
+
+TRAINED = ROOT / "artifacts" / "flickr8k-mobilenetv2"
+FEW = 4  # images a round of those that go one by one
+USUAL = 10.8  # words of a caption
+SHARPER = 3  # times the logits' usual spread, so that an untrained captioner is as sure of its words as a trained one
+
+
+def draw_grids(count: int, regions: int, depth: int) -> np.ndarray:
+    """Grids much like MobileNetV2's: sparse, none below zero."""
+    return np.maximum(0, np.random.default_rng(0).normal(-0.4, 1.0, (count, regions, depth))).astype("float16")
+
+
+def untrained(config: Any = None) -> Any:
+    """A captioner of the default widths with weights drawn at random, the head's enlarged."""
+    import keras
+
+    from captioning.model import CaptionModel, ModelConfig
+
+    keras.utils.set_random_seed(0)
+    model = CaptionModel(config or ModelConfig(2540, 49, 1280))
+    model.build()
+    model.head.set_weights([SHARPER * model.head.get_weights()[0], model.head.get_weights()[1]])
+    return model
+
+
+def trained(folder: Path = TRAINED) -> Any:
+    """The decoder of a bundle, without the encoder."""
+    from captioning import bundle
+    from captioning.model import CaptionModel
+
+    model = CaptionModel(bundle.check(folder).model)
+    model.build()
+    model.load_weights(folder / bundle.WEIGHTS)
+    return model
+
+
+def lengths_of(decoder: Any, grids: np.ndarray) -> np.ndarray:
+    """Words of each image's best caption, the end not counted."""
+    tokens = decoder.search(grids).tokens[:, 0]
+    return (tokens > 3).sum(axis=1)
+
+
+def end_usually(model: Any, decoder: Any, grids: np.ndarray, *, words: float = USUAL) -> None:
+    """Sets the head's bias of the end so that captions have `words` on average: the search halves where it lies."""
+    from captioning.tokenizer import END
+
+    low, high = 0.0, 10.0  # an untrained captioner never ends at the one and says no word at the other
+    for _ in range(10):
+        middle = (low + high) / 2
+        set_end(model, middle)
+        longer = lengths_of(decoder, grids).mean() > words
+        low, high = (middle, high) if longer else (low, middle)
+    assert model.head.get_weights()[1][END] == np.float32(middle)
+
+
+def set_end(model: Any, bias: float) -> None:
+    """Makes the end of a caption likelier at every word, or never likely."""
+    from captioning.tokenizer import END
+
+    kernel, biases = model.head.get_weights()
+    biases[END] = bias
+    model.head.set_weights([kernel, biases])
+
+
+def measure(quick: bool) -> Tables:
+    """A table for each captioner and search."""
+    from captioning.quiet import import_keras
+
+    import_keras()
+    from captioning.decoding import Decoder, Rules
+    from captioning.model import ModelConfig
+    from captioning.options import DecodeOptions
+
+    count, rounds = (4, 2) if quick else (64, 4)
+    makers: dict[str, Any] = {"untrained, default widths": untrained, f"trained, {TRAINED.name}": trained}
+    if quick:
+        makers = {"untrained, tiny": lambda: untrained(ModelConfig(40, 9, 8, 8, 8, 8, 8))}
+    tables = {}
+    for name, make in makers.items():
+        model = make()
+        grids = draw_grids(count, model.config.num_regions, model.config.feature_depth)
+        for options in (DecodeOptions(), DecodeOptions(strategy="greedy", num_beams=1)):
+            decoder = Decoder(model, Rules(options), often=True)
+            if name.startswith("untrained"):
+                end_usually(model, decoder, grids)
+            lengths = lengths_of(decoder, grids)
+            words = f"captions of {lengths.mean():.1f} words, {lengths.max()} at most"
+            search = f"beam {options.num_beams}" if options.strategy == "beam" else "greedy"
+            tables[f"{name}: {search}, {words}"] = measure_search(decoder, grids, rounds)
+    return tables
+
+
+def measure_search(decoder: Any, grids: np.ndarray, rounds: int) -> list[Row]:
+    """Ours on all grids at once and one by one, and where no caption ends early; the plain search on a few grids."""
+    from benchmarks.plain_search import Compiled, search_one
+    from captioning.decoding import Decoder, Rules
+
+    model, options = decoder.model, decoder.rules.options
+    never = Decoder(model, Rules(replace(options, min_length=options.max_length)), often=True)
+    compiled = Compiled(model.step)
+    step = lambda tokens, state: compiled.predict_on_batch((tokens, state))  # noqa: E731
+    few = grids[:FEW]
+    contenders = {
+        "ours": (len(grids), lambda: decoder.search(grids)),
+        "ours, no caption ending early": (len(grids), lambda: never.search(grids)),
+        "ours, one by one": (FEW, lambda: [decoder.search(grid[None]) for grid in few]),
+        "plain, around a compiled step": (FEW, lambda: [search_one(model.start, step, grid, options) for grid in few]),
+        "plain, around model.step": (FEW, lambda: [search_one(model.start, model.step, grid, options) for grid in few]),
+    }
+    acts = {name: timed(act) for name, (_, act) in contenders.items()}
+    take_turns(acts, 1)  # compiles
+    seconds = take_turns(acts, rounds)
+    each = {name: np.divide(seconds[name], count) for name, (count, _) in contenders.items()}
+    return [
+        {
+            "": name,
+            "images/s": float(1 / np.median(each[name])),
+            "time, where ours is 1": ratio(each[name], each["ours"]),
+            "in all rounds": span(each[name], each["ours"]),
+        }
+        for name in contenders
+    ]
+
+
+if __name__ == "__main__":
+    run_script(__doc__, measure)

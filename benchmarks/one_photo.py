@@ -1,0 +1,103 @@
+"""One photograph, cold from the disk: how long the encoder's forward pass alone takes, and how long all the rest.
+
+python -m benchmarks.one_photo           with ResNet50, and with the pocket captioner that comes along
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.drawn import draw_photographs
+from benchmarks.measure import ROOT, Row, Tables, run_script, take_turns, timed
+
+POCKET = ROOT / "artifacts" / "pocket"
+DECODER = ROOT / "artifacts" / "flickr8k-mobilenetv2"
+
+
+def save_on_resnet50(folder: Path) -> dict[str, Any]:
+    """Saves a bundle on ResNet50 with weights drawn at random; returns what `captioning.load` needs beside its folder.
+
+    Its decoder is one that comes along, but for its first projection, which is drawn at random since these grids are
+    deeper: so its captions are senseless, and of ordinary length.
+    """
+    import keras
+
+    from captioning import bundle
+    from captioning.features import build_encoder
+    from captioning.model import CaptionModel
+    from captioning.options import ModelOptions
+    from captioning.tokenizer import Tokenizer
+
+    keras.utils.set_random_seed(0)
+    encoder = build_encoder("resnet50", "none")
+    network = next(layer for layer in encoder.layers if isinstance(layer, keras.Model))
+    weights = folder / "resnet50.weights.h5"
+    network.save_weights(weights)
+    saved = bundle.check(DECODER)
+    donor = CaptionModel(saved.model)
+    donor.build()
+    donor.load_weights(DECODER / bundle.WEIGHTS)
+    model = CaptionModel(dataclasses.replace(saved.model, feature_depth=encoder.output_shape[-1]))
+    model.build()
+    for own, given in zip(model.weights, donor.weights, strict=True):
+        if own.shape == given.shape:
+            own.assign(given)
+    tokenizer = Tokenizer.from_json((DECODER / bundle.VOCABULARY).read_bytes())
+    parts = bundle.Parts(model, tokenizer, encoder, ModelOptions(encoder="resnet50"), saved.decoding)
+    bundle.save(folder / "resnet50", parts, files={}, about={})
+    return {"path": folder / "resnet50", "encoder_weights": str(weights)}
+
+
+def measure(quick: bool) -> Tables:
+    """One table, a row a captioner."""
+    import captioning
+    from captioning.quiet import import_keras
+
+    import_keras()
+    rounds = 2 if quick else 20
+    with tempfile.TemporaryDirectory() as scratch:
+        photographs = draw_photographs(Path(scratch), rounds + 1)
+        rows = [measure_captioner("pocket", captioning.load(POCKET), photographs)]
+        if not quick:
+            captioner = captioning.load(**save_on_resnet50(Path(scratch)))
+            rows.insert(0, measure_captioner("ResNet50", captioner, photographs))
+    return {"One photograph, beam 3": rows}
+
+
+def measure_captioner(name: str, captioner: Any, photographs: list[Path]) -> Row:
+    """The median times of one captioner; each photograph is a new one, since it remembers those it has seen."""
+    from captioning.images import read_image
+
+    first, rounds = photographs[0], len(photographs) - 1
+    ready = read_image(first, size=captioner.image_size)
+    words = [len(captioner.caption(first).words)]  # compiles
+    grid = captioner.features([first])
+    ahead: Iterator[Path] = iter(photographs[1:])
+    contenders = {
+        "whole": timed(lambda: words.append(len(captioner.caption(next(ahead)).words))),
+        "encoder": timed(lambda: captioner.encoder.predict_on_batch(ready[None])),
+        "reading": timed(lambda: read_image(first, size=captioner.image_size)),
+        "search": timed(lambda: captioner.caption_features(grid)),
+    }
+    take_turns({name: contenders[name] for name in ("encoder", "search")}, 1)
+    seconds = {name: np.array(taken) for name, taken in take_turns(contenders, rounds).items()}
+    times = {name: 1000 * float(np.median(taken)) for name, taken in seconds.items()}
+    rest = 1000 * float(np.median(seconds["whole"] - seconds["encoder"]))
+    return {
+        "": name,
+        "photo to caption, ms": times["whole"],
+        "encoder alone, ms": times["encoder"],
+        "all the rest, ms": rest,
+        "encoder's share": float(np.median(seconds["encoder"] / seconds["whole"])),
+        "of the rest: reading, ms": times["reading"],
+        "search and attention, ms": times["search"],
+        "words": float(np.mean(words)),
+    }
+
+
+if __name__ == "__main__":
+    run_script(__doc__, measure)

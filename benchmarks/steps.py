@@ -1,0 +1,241 @@
+"""A training step in every form that is measured: ours, written plainly in Keras or PyTorch, its bare products.
+
+Knows nothing of turns or tables. Sizes are those of the default recipe; data are drawn at random.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import Contender, timed
+
+MEAN_WORDS, SPREAD = 10.8, 3.8  # of Flickr8k's captions, punctuation apart
+
+
+@dataclass(frozen=True)
+class Size:
+    """A batch, the network's widths, and how long is measured; those of the default recipe on MobileNetV2's grids."""
+
+    images: int = 32
+    captions: int = 5
+    steps: int = 20  # words of a caption, the end counted
+    regions: int = 49
+    depth: int = 1280
+    words: int = 2540
+    features: int = 512
+    attention: int = 384
+    lstm: int = 512
+    embedding: int = 200
+    repeats: int = 2  # training steps a round
+    rounds: int = 4
+
+
+QUICK = Size(4, 2, 5, 4, 8, 30, 8, 8, 8, 8, repeats=1, rounds=2)
+
+
+def caption_lengths(count: int, chance: np.random.Generator) -> np.ndarray:
+    """Words of `count` captions, distributed like those of Flickr8k: a few are long."""
+    shape = (MEAN_WORDS / SPREAD) ** 2
+    return np.clip(np.rint(chance.gamma(shape, MEAN_WORDS / shape, count)), 2, 35).astype(int)
+
+
+def draw_examples(size: Size) -> Any:
+    """As many images as a batch has: grids in half precision, captions of random words as the tokenizer has them."""
+    from captioning.batches import Examples
+
+    chance = np.random.default_rng(0)
+    array = np.maximum(0, chance.normal(size=(size.images, size.regions, size.depth))).astype("float16")
+    captions = np.zeros((size.images, size.captions, size.steps + 1), "int32")
+    lengths = caption_lengths(size.images * size.captions, chance)
+    for row, length in zip(captions.reshape(-1, size.steps + 1), lengths, strict=True):
+        said = np.array([1, *chance.integers(4, size.words, length), 2])[: size.steps + 1]  # one that is cut has no end
+        row[: len(said)] = said
+    return Examples(array, np.arange(size.images)[:, None], list(captions))
+
+
+def draw_batch(size: Size) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """One batch as our training is given it: inputs, targets, weights."""
+    from captioning.batches import Batches
+
+    how = {"batch_size": size.images, "captions_per_image": size.captions}
+    return Batches(draw_examples(size), order=None, **how)[0]
+
+
+def row_by_row(inputs: dict[str, np.ndarray], targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same batch as others are given it: features, tokens and targets, one caption a row."""
+    tokens = inputs["tokens"]
+    features = np.repeat(inputs["features"].astype("float32"), tokens.shape[1], axis=0)
+    return features, tokens.reshape(-1, tokens.shape[-1]), targets.reshape(-1, targets.shape[-1])
+
+
+def config_of(size: Size, dropout: float = 0.4) -> Any:
+    """The network's configuration."""
+    from captioning.model import ModelConfig
+
+    widths = size.features, size.attention, size.lstm, size.embedding
+    return ModelConfig(size.words, size.regions, size.depth, *widths, dropout=dropout)
+
+
+def weights_of(model: Any) -> dict[str, list[np.ndarray]]:
+    """Our network's weights under the names of a plain one's layers."""
+    names = [
+        "feature_projection",
+        "feature_norm",
+        "keys",
+        "attention_score",
+        "embedding",
+        "head_hidden",
+        "head_context",
+        "head",
+    ]
+    found = {name: getattr(model, name).get_weights() for name in names} | {"positions": [np.asarray(model.positions)]}
+    edges, (kernel, bias) = np.cumsum(model.widths)[:-1], model.hidden_projection.get_weights()
+    kernels, biases = np.split(kernel, edges, axis=1), np.split(bias, edges)
+    for name, *pair in zip(("query", "gate"), kernels, biases, strict=False):
+        found[name] = pair
+    halves = [np.split(part, 2, axis=-1) for part in model.initial_state.get_weights()]
+    found["initial_hidden"], found["initial_cell"] = map(list, zip(*halves, strict=True))
+    inward = [layer.get_weights()[0] for layer in (model.embedding_projection, model.context_projection)]
+    units = model.config.lstm_units
+    remembering = np.arange(4 * units) // units == 1  # we add the forget gate's first 1 where it is used
+    found["cell"] = [np.concatenate(inward), kernels[2], (biases[2] + remembering).astype("float32")]
+    return found
+
+
+def compile_as_ours(model: Any, examples: Any, size: Size) -> None:
+    """Compiles a network as `train.py` does."""
+    from captioning.options import TrainOptions
+    from captioning.training import Phase, compile_model
+
+    nothing: Any = lambda: None  # noqa: E731
+    phase = Phase("fit", 1, 1e-3, examples, examples, nothing, nothing)
+    compile_model(model, TrainOptions(batch_size=size.images), phase)
+
+
+def ours(size: Size, precision: str, jit: bool) -> tuple[dict[str, Any], Callable[[], Any]]:
+    """Our training step, as `train.py` compiles it."""
+    from captioning.quiet import import_keras
+
+    import_keras()
+    import keras
+
+    from captioning.model import CaptionModel
+    from captioning.training import set_precision
+
+    keras.utils.set_random_seed(0)
+    set_precision(precision)
+    model = CaptionModel(config_of(size))
+    model.build()
+    compile_as_ours(model, draw_examples(size), size)
+    model.jit_compile = model.jit_compile and jit
+    inputs, targets, weights = draw_batch(size)
+    step = lambda: model.train_on_batch(inputs, targets, sample_weight=weights)  # noqa: E731
+    return {"parameters": num_parameters(model)}, step
+
+
+def plain_keras(size: Size) -> tuple[dict[str, Any], Callable[[], Any]]:
+    """The training step of the plain Keras network: a graph, in float32, not compiled by XLA."""
+    import keras
+
+    from benchmarks.plain_keras import PlainCaptioner, masked_loss
+
+    keras.utils.set_random_seed(0)
+    model = PlainCaptioner(config_of(size))
+    optimizer = keras.optimizers.AdamW(1e-3, weight_decay=1e-2, global_clipnorm=5.0)
+    model.compile(optimizer, masked_loss, jit_compile=False)
+    inputs, targets, _ = draw_batch(size)
+    features, tokens, targets = row_by_row(inputs, targets)
+    step = lambda: model.train_on_batch({"features": features, "tokens": tokens}, targets)  # noqa: E731
+    step()  # its layers are built only now
+    return {"parameters": num_parameters(model)}, step
+
+
+def num_parameters(model: Any) -> int:
+    """The numbers that a Keras model learns."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def plain_torch(size: Size) -> tuple[dict[str, Any], Callable[[], Any]]:
+    """The training step of the plain PyTorch network."""
+    import torch
+
+    from benchmarks.plain_torch import PlainCaptioner, train_step
+
+    torch.manual_seed(0)
+    model = PlainCaptioner(config_of(size))
+    inputs, targets, _ = draw_batch(size)
+    parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    return {"parameters": parameters}, train_step(model, *row_by_row(inputs, targets))
+
+
+Product = tuple[int, tuple[int, ...], tuple[int, ...]]  # how often, (..., M, K), (..., K, N)
+
+
+def products_of(size: Size) -> list[Product]:
+    """The matrix products of our training step: forward, and for each two of the same size backward."""
+    rows, looked = size.images * size.captions, size.images * size.regions
+    hidden, values, queries, vectors = size.lstm, size.features, size.attention, size.embedding
+    said, looks = rows * size.steps, (size.images, size.captions, size.regions)
+    forward: list[Product] = [
+        (1, (looked, values), (values, queries)),
+        (1, (size.images, values), (values, 2 * hidden)),
+        (1, (said, vectors), (vectors, 4 * hidden)),
+        (size.steps, (rows, hidden), (hidden, queries + values + 4 * hidden)),
+        (size.steps, (rows * size.regions, queries), (queries, 1)),
+        (size.steps, looks, (size.images, size.regions, values)),
+        (size.steps, (rows, values), (values, 4 * hidden)),
+        (1, (said, hidden), (hidden, vectors)),
+        (1, (said, values), (values, vectors)),
+        (1, (said, vectors), (vectors, size.words)),
+    ]
+    found: list[Product] = [
+        (1, (looked, size.depth), (size.depth, values)),
+        (1, (size.depth, looked), (looked, values)),
+    ]
+    for times, (*batch, height, inner), (*_, width) in forward:
+        shape = tuple(batch)
+        found.append((times, (*shape, height, inner), (*shape, inner, width)))
+        found.append((times, (*shape, height, width), (*shape, width, inner)))
+        found.append((times, (*shape, inner, height), (*shape, height, width)))
+    return found
+
+
+def operations_of(size: Size) -> int:
+    """Multiplications and additions in a step's matrix products."""
+    return sum(2 * times * math.prod(left) * right[-1] for times, left, right in products_of(size))
+
+
+def products(size: Size, precision: str) -> tuple[dict[str, Any], Callable[[], Any]]:
+    """The matrix products of a step and nothing else, one after the other."""
+    from captioning.quiet import import_keras
+
+    import_keras()
+    from keras import ops
+
+    dtype = precision.removeprefix("mixed_")
+    pairs = [(times, ops.ones(left, dtype), ops.ones(right, dtype)) for times, left, right in products_of(size)]
+
+    def step() -> None:
+        made = [ops.matmul(left, right) for times, left, right in pairs for _ in range(times)]
+        for product in made:
+            ops.convert_to_numpy(product[..., :1, :1])  # waits for it
+
+    return {}, step
+
+
+def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
+    """The contender that a task describes, built and warm, and what is known of it."""
+    kinds: dict[str, Callable[..., Any]] = {
+        "ours": ours,
+        "plain_keras": plain_keras,
+        "plain_torch": plain_torch,
+        "products": products,
+    }
+    size = Size(**task.pop("size"))
+    facts, step = kinds[task.pop("kind")](size, **task)
+    for _ in range(2):
+        step()
+    return facts, timed(lambda: [step() for _ in range(size.repeats)])
