@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: train app test test-jax test-torch bench clean
+.PHONY: train app test test-jax test-torch test-ray bench clean
 
 train: .venv/installed
 	$(VENV)/python train.py --dataset scenes --overwrite
@@ -23,6 +23,9 @@ test-jax: .venv/developer
 
 test-torch: .venv/developer  # pip install torch first; its CPU build will do
 	KERAS_BACKEND=torch $(VENV)/python -m pytest tests/test_model.py tests/test_training.py tests/test_decoding*.py
+
+test-ray: .venv/developer  # pip install '.[ray]' first
+	$(VENV)/python -m pytest tests/test_cluster.py -m "slow or not slow"
 
 bench: .venv/developer  # BENCH=--write puts the results into benchmarks/README.md
 	for name in training first_step features decoding one_photo startup memory gpu; do \

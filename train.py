@@ -24,6 +24,7 @@ from captioning.options import (
     SMOKE,
     DataOptions,
     DecodeOptions,
+    EngineOptions,
     ModelOptions,
     RunOptions,
     TrainOptions,
@@ -43,8 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preset |= FEEDBACK if flags.from_feedback else {}
         if flags.from_feedback and not (flags.data or flags.dataset):
             raise DataError("--from-feedback goes on with what the bundle learnt from: give --data or --dataset too.")
+        if flags.from_feedback and flags.engine == "ray":
+            raise DataError("--from-feedback looks at images in this process alone: leave out --engine ray.")
         records = [from_flags(flags, defaults(record, preset)) for record in RECORDS]
-        *_, how, _, run = records
+        *_, how, _, run, _ = records
         check_shares(how, run)
         (retrain if flags.from_feedback else train)(*records)
     except CaptioningError as error:
@@ -63,6 +66,7 @@ def train(
     how: TrainOptions,
     decoding: DecodeOptions,
     run: RunOptions,
+    engine: EngineOptions,
 ) -> None:
     """Trains one captioner and writes its bundle to artifacts/<name>/."""
     from captioning.quiet import import_keras
@@ -85,7 +89,7 @@ def train(
         dataset, source = read_data(data, how, run)
         splits = {"dev": dataset.splits["train"]} | {split: held for split, held in dataset.splits.items() if held}
         tokenizer, vectors, coverage = learn_words(splits["train"], words, eye, how, run)
-        encoder, grids, pixels, precision = look(splits, eye, how, run)
+        encoder, grids, pixels, precision = look(splits, eye, how, run, engine)
 
         config = config_for(eye, len(tokenizer), encoder.output_shape)
         model = CaptionModel(config, encoder if pixels or eye.encoder in OWN else None)  # nobody can fetch ours
@@ -106,10 +110,9 @@ def train(
 
         parts = bundle.settled(parts)  # scored as it will be loaded
         told = {"data": dataset.name, "precision": precision, "glove_coverage": coverage}
+        told |= {"best epoch": progress.best_epoch + 1}
         weights = Path(eye.encoder_weights).name  # no path of this machine goes into a bundle
-        about = (
-            recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}, "best epoch": progress.best_epoch + 1}
-        )
+        about = recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}}
         files, cards, calibration = judge(parts.captioner(), pixels or grids, splits, source, about)
         parts = replace(parts, calibration=calibration)
         files |= tell(name, progress, splits, cards, parts.captioner(), without_data=run.without_data)
@@ -126,7 +129,7 @@ def retrain(*records: Any) -> None:
     from captioning.devices import shared_by
     from captioning.extras.retraining import retrain
 
-    data, words, eye, how, _, run = records
+    data, words, eye, how, _, run, _ = records
     with shared_by(run.devices):
         retrain(data, words, eye, how, run)
 
@@ -166,7 +169,9 @@ def learn_words(
     return tokenizer, vectors, coverage
 
 
-def look(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> tuple[Any, Any, Any, str]:
+def look(
+    splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions, engine: EngineOptions
+) -> tuple[Any, Any, Any, str]:
     """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all."""
     from captioning.catalogue import catalogue
     from captioning.features import build_encoder, image_size_of, read_features, weights_key
@@ -176,15 +181,24 @@ def look(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunO
     facts = catalogue([image for images in splits.values() for image in images], cache)
     images = {image: fact.sha256 for image, fact in facts.items()}
     is_tiny, grids, pixels = eye.encoder == "tiny", None, None
-    looks: dict[str, Any] = {"views": how.views, "of": splits["train"]}
+    read = functools.partial(read_features, images, image_size=size, views=dict.fromkeys(splits["train"], how.views))
     if is_tiny or how.fine_tune_epochs:
-        pixels = read_features(images, cache / f"pixels-{size}", image_size=size, **looks)
+        pixels = read(cache / f"pixels-{size}", elsewhere=lookers(engine, size))
     if is_tiny:
         return build_encoder("tiny", image_size=size), None, pixels, set_precision(how.precision)
     encoder = build_encoder(eye.encoder, eye.encoder_weights, size)
     kept = cache / f"{eye.encoder}-{size}-{weights_key(eye.encoder_weights)}"
-    grids = read_features(images, kept, image_size=size, encoder=encoder, **looks)
+    grids = read(kept, encoder=encoder, elsewhere=lookers(engine, size, (eye.encoder, eye.encoder_weights)))
     return encoder, grids, pixels, set_precision(how.precision)
+
+
+def lookers(engine: EngineOptions, size: int, encoder: tuple[str, str] | None = None) -> Any:
+    """Who looks at images in this process's stead: workers of a Ray cluster, each with the encoder, or nobody."""
+    if engine.engine == "local":
+        return None
+    from captioning.extras import cluster
+
+    return functools.partial(cluster.look_at, size=size, encoder=encoder, workers=engine.workers)
 
 
 def plan(

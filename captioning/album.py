@@ -5,7 +5,7 @@ Knows nothing of models: it is handed a captioner; nor of files: a book holds ca
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,18 @@ def gather_images(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(images))
 
 
-def caption_album(captioner: Any, images: Sequence[Path], book: Book, search: DecodeOptions) -> list[str]:
-    """Adds to the book the captions of the images it does not hold; returns a sentence for each image left out."""
+def caption_album(
+    caption: Callable[[list[Path]], Iterable[dict[Path, Any]]], images: Sequence[Path], book: Book
+) -> list[str]:
+    """Adds to the book the captions of the images it does not hold; returns a sentence for each image left out.
+
+    `caption` gives batches of the images it is handed, as `caption_images` does, in any order.
+    """
     left = [image for image in images if image not in book]
     problems: list[str] = []
     done = len(images) - len(left)
     with tqdm(desc="captions", total=len(images), initial=done, unit="image", disable=None) as bar:
-        for batch in caption_images(captioner, left, search):
+        for batch in caption(left):
             errors = {image: seen for image, seen in batch.items() if isinstance(seen, ImageError)}
             problems += [told(image, error) for image, error in errors.items()]
             problems += book.add({image: caption for image, caption in batch.items() if image not in errors})

@@ -4,6 +4,7 @@ Parses, calls one function, prints; imports the heavy rooms only then.
 """
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import captioning
 from captioning.errors import CaptioningError
 from captioning.flags import add_flags, from_flags
-from captioning.options import DataOptions, DecodeOptions, DistillOptions
+from captioning.options import DataOptions, DecodeOptions, DistillOptions, EngineOptions
 
 SPLITS = ("train", "dev", "test")
 POCKET = "artifacts/pocket"  # the bundle that comes along
@@ -24,6 +25,7 @@ EXAMPLES = {
         "photo.jpg --bundle artifacts/flickr8k-resnet50 --num-beams 5 --forbid man woman",
         "holiday/ --output captions.csv                 # once more after a stop: it goes on where it was",
         "holiday/ --sidecar --alt-text                  # photo.jpg -> photo.txt beside it",
+        "/shared/photos --output captions.jsonl --engine ray   # by the workers of a Ray cluster",
     ),
     "attention": ("photo.jpg", "photo.jpg --output walk.gif --strategy greedy"),
     "evaluate": (
@@ -121,6 +123,7 @@ def _add_caption(command: Any) -> None:
     command.add_argument(
         "--attention", action="store_true", help="json, jsonl: each word with its probability and attention too"
     )
+    add_flags(command, EngineOptions)
     _add_search(command)
 
 
@@ -191,11 +194,15 @@ def _add_encoder_weights(command: Any) -> None:
     command.add_argument("--encoder-weights", default="imagenet", help="weights file of a frozen encoder")
 
 
-def _load(flags: argparse.Namespace) -> Any:
+def _bundles(flags: argparse.Namespace) -> list[Path]:
     bundles = [Path(each) for each in flags.bundle or [POCKET]]
     if not flags.bundle and not bundles[0].exists():  # called from elsewhere
         bundles = [Path(captioning.__file__).resolve().parents[1] / POCKET]
-    return captioning.load(*bundles, encoder_weights=flags.encoder_weights)
+    return bundles
+
+
+def _load(flags: argparse.Namespace) -> Any:
+    return captioning.load(*_bundles(flags), encoder_weights=flags.encoder_weights)
 
 
 def _dataset(flags: argparse.Namespace, seed: int = 0) -> Any:
@@ -207,16 +214,25 @@ def _dataset(flags: argparse.Namespace, seed: int = 0) -> Any:
 
 
 def _caption(flags: argparse.Namespace) -> int:
-    from captioning.album import caption_album, gather_images
+    from captioning.album import caption_album, caption_images, gather_images
     from captioning.book import BookOptions, opened
 
+    engine = from_flags(flags, EngineOptions())
     names = ("format", "output", "sidecar", "if_exists", "alt_text", "attention")
     options = BookOptions(**{name: getattr(flags, name) for name in names})
     images = gather_images(flags.paths)
-    captioner = _load(flags)
+    if engine.engine == "ray":
+        from captioning.extras import cluster
+
+        cluster.require_ray()
+    captioner = _load(flags)  # for its search, where Ray's workers caption, and to refuse what they could not load
     search = from_flags(flags, captioner.options)
+    caption = functools.partial(caption_images, captioner, search=search)
+    if engine.engine == "ray":
+        load = functools.partial(captioning.load, *_bundles(flags), encoder_weights=flags.encoder_weights)
+        caption = functools.partial(cluster.caption_images, load, search=search, workers=engine.workers)
     with opened(options, several=search.num_captions > 1) as book:
-        problems = caption_album(captioner, images, book, search)
+        problems = caption_album(caption, images, book)
     _tell_left_out(problems, len(images))
     return 1 if problems else 0
 

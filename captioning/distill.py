@@ -95,7 +95,7 @@ def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, di
     sample = {image: images[image] for image in sorted(train, key=images.__getitem__)[:SAMPLE]}
     teacher, seen, kept = projected(teacher, sample, cache / f"{how.teacher}-{larger}-{key}")
     print(f"{kept:.1%} of what varies in the teacher's regions is taught")
-    looks: dict[str, Any] = {"views": how.views, "of": train}
+    looks: dict[str, Any] = {"views": dict.fromkeys(train, how.views)}
     pixels = read_features(images, cache / f"pixels-{how.image_size}", image_size=how.image_size, **looks)
     grids = read_features(images, seen, image_size=larger, encoder=teacher, **looks)
     facts = {name: value for name, value in asdict(how).items() if name not in PLACES}

@@ -29,6 +29,9 @@ class ImageError(DataError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return ImageError, (self.reason, str(self))  # else no other process could hand it to us
+
 
 class DownloadError(CaptioningError):
     """A file that could not be fetched whole."""

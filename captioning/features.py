@@ -5,7 +5,7 @@ Knows nothing of captions. A grid is (L, D): L regions, row by row from the top 
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,6 +214,7 @@ class Features:
 
 
 Look = tuple[str, int]  # content hash of an image, number of the view
+Seen = Iterator[tuple[list[Look], np.ndarray]]  # looks and their rows, (N, L, D) or (N, H, W, 3), in any order
 
 
 def read_features(
@@ -222,23 +223,27 @@ def read_features(
     *,
     image_size: int,
     encoder: "keras.Model | None" = None,
-    views: int = 1,
-    of: Collection[Path] = (),
+    views: Mapping[Path, int] | None = None,
+    elsewhere: Callable[[dict[Look, Path]], Seen] | None = None,
 ) -> Features:
     """The grids of images {file: content hash}, computed where the cache lacks them; without encoder, pixels.
 
-    The images named in `of` are looked at in several `views`.
+    The images that `views` names are looked at so many times; `elsewhere` does it, if not this process.
     """
+    views = views or {}
     shape = encoder.output_shape[1:] if encoder else (image_size, image_size, 3)
     cache = Rows(folder, shape, "float16" if encoder else "uint8")
     wanted = {(digest, 0): image for image, digest in images.items()}
-    wanted |= {(images[image], number): image for image in of for number in range(1, views)}
+    wanted |= {(images[image], number): image for image, count in views.items() for number in range(1, count)}
     missing = {look: image for look, image in wanted.items() if _name(look) not in cache.index}
     require_space(folder, len(missing) * cache.row_bytes)
-    for looks, pixels in _decoded(missing, image_size):
-        cache.add([_name(look) for look in looks], _encoded(encoder, pixels) if encoder else pixels)
+    for looks, seen in elsewhere(missing) if elsewhere else look_at(missing, image_size, encoder):
+        cache.add(list(map(_name, looks)), seen)
     rows = {image: cache.index[digest] for image, digest in images.items()}
-    others = {image: [cache.index[_name((images[image], number))] for number in range(1, views)] for image in of}
+    others = {
+        image: [cache.index[_name((images[image], number))] for number in range(1, count)]
+        for image, count in views.items()
+    }
     return Features(cache.open(), rows, others)
 
 
@@ -246,7 +251,13 @@ def _name(look: Look) -> str:
     return f"{look[0]}.{look[1]}" if look[1] else look[0]
 
 
-def _decoded(missing: dict[Look, Path], image_size: int) -> Iterator[tuple[list[Look], np.ndarray]]:
+def look_at(missing: dict[Look, Path], image_size: int, encoder: "keras.Model | None") -> Seen:
+    """The grids of these looks, batch by batch, as the cache keeps them; without encoder, their pixels."""
+    for looks, pixels in _decoded(missing, image_size):
+        yield looks, _encoded(encoder, pixels) if encoder else pixels
+
+
+def _decoded(missing: dict[Look, Path], image_size: int) -> Seen:
     """Batches of decoded images; the next batches are decoded while the caller works on this one."""
     looks = list(missing)
     batches = [looks[first : first + BATCH] for first in range(0, len(looks), BATCH)]
@@ -268,4 +279,4 @@ def _encoded(encoder: "keras.Model", pixels: np.ndarray) -> np.ndarray:
     grids = np.asarray(encoder.predict_on_batch(padded), dtype="float32")[: len(pixels)]
     if not np.isfinite(grids).all():
         raise StorageError("The encoder gave features that are not numbers; check --encoder-weights.")
-    return np.clip(grids, -65504, 65504)
+    return np.clip(grids, -65504, 65504).astype("float16")

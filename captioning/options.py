@@ -13,6 +13,7 @@ TEACHERS = ("resnet50", "resnet101", "mobilenetv2", "efficientnetv2b0")
 ENCODERS = (*TEACHERS, "pocket", "tiny")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("greedy", "beam", "sample")
+ENGINES = ("local", "ray")
 
 
 def dial(default: Any, help: str, *, choices: tuple[str, ...] = ()) -> Any:
@@ -220,12 +221,25 @@ class RunOptions:
         _require(not self.bundle or self.from_feedback != "", "bundle", self.bundle, "--from-feedback FILE")
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where images are looked at."""
+
+    engine: str = dial("local", "who looks at images: this process, or the workers of a Ray cluster", choices=ENGINES)
+    workers: int = dial(0, "Ray's workers, each with a network of its own; 0: one for every two cores")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self, "0 or more", _not_negative, "workers")
+        _require(self.engine == "ray" or not self.workers, "workers", self.workers, "--engine ray")
+
+
 def check_shares(how: TrainOptions, run: RunOptions) -> None:
     """Refuses a batch that the devices cannot share equally."""
     _require(how.batch_size % run.devices == 0, "batch_size", how.batch_size, f"a multiple of --devices {run.devices}")
 
 
-RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions)
+RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions, EngineOptions)
 
 SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag says otherwise
     "encoder": "tiny",

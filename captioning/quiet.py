@@ -1,21 +1,30 @@
 """Imports Keras as a program wants it: without TensorFlow's start-up lines and news of what it compiles, which no
 setting of its own silences, and with the memory of one training step kept for the next."""
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 
 
 def import_keras() -> None:
-    """Imports Keras with standard error closed; what fails is still raised."""
+    """Imports Keras with standard error closed."""
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # else every step begs the system for its memory anew
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    with hushed():
+        import keras  # noqa: F401
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Closes standard error to libraries that write past Python; what fails is still raised."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        import keras  # noqa: F401
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

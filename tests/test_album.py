@@ -1,6 +1,7 @@
 """Every image is captioned once, in batches, while the next are read; a stop loses nothing and repeats nothing."""
 
 import dataclasses
+import functools
 import sys
 import threading
 import time
@@ -71,6 +72,10 @@ def images(tmp_path):
     return sorted(folder.iterdir())
 
 
+def by(captioner):
+    return functools.partial(caption_images, captioner, search=SEARCH)
+
+
 def texts(book):
     return {image.stem: str(caption) for image, caption in book.items()}
 
@@ -89,7 +94,7 @@ def _empty(folder):
 
 def test_every_image_is_captioned_and_the_unreadable_one_is_named(images):
     book = Shelf()
-    problems = caption_album(Parrot(), images, book, SEARCH)
+    problems = caption_album(by(Parrot()), images, book)
     assert texts(book) == {f"{number:02}": f"number {10 * number}" for number in range(11) if number != 3}
     assert problems == [f"{images[3]} is empty; copy or download it again."]
 
@@ -104,7 +109,7 @@ def test_batches_hold_readable_images_alone(images):
 
 def test_what_is_in_the_book_is_not_captioned_again(images):
     parrot, book = Parrot(), Shelf({image: Said("known") for image in images[4:]})
-    caption_album(parrot, images, book, SEARCH)
+    caption_album(by(parrot), images, book)
     assert parrot.seen == [3]
     assert texts(book)["07"] == "known"
 
@@ -168,13 +173,13 @@ def test_an_interrupted_album_ends_as_if_it_had_not_been(images, tmp_path, kind)
 
 def _write(captioner, images, output):
     with opened(BookOptions(output=output), several=False) as book:
-        return caption_album(captioner, images, book, SEARCH)
+        return caption_album(by(captioner), images, book)
 
 
 def test_interrupted_sidecars_are_gone_on_with(images, tmp_path):
     def write(captioner):
         with opened(BookOptions(sidecar=True), several=False) as book:
-            caption_album(captioner, images, book, SEARCH)
+            caption_album(by(captioner), images, book)
 
     with pytest.raises(KeyboardInterrupt):
         write(Parrot(patience=2))
@@ -185,10 +190,10 @@ def test_interrupted_sidecars_are_gone_on_with(images, tmp_path):
 
 
 def test_progress_is_for_terminals_alone(images, monkeypatch, capsys):
-    caption_album(Parrot(), images, Shelf(), SEARCH)
+    caption_album(by(Parrot()), images, Shelf())
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    caption_album(Parrot(), images, Shelf({image: Said("known") for image in images[:5]}), SEARCH)
+    caption_album(by(Parrot()), images, Shelf({image: Said("known") for image in images[:5]}))
     told = capsys.readouterr().err
     assert "11/11" in told
     assert "image/s" in told

@@ -102,7 +102,9 @@ def test_the_bare_products_are_those_of_the_network():
     assert sum(counted) == steps.operations_of(size)
 
 
-@pytest.mark.parametrize("options", [DecodeOptions(), DecodeOptions(num_beams=1, strategy="greedy")], ids=str)
+@pytest.mark.parametrize(
+    "options", [DecodeOptions(), DecodeOptions(num_beams=1, strategy="greedy")], ids=["beam", "greedy"]
+)
 def test_the_plain_search_finds_our_captions(options):
     model = decoding.untrained(ModelConfig(30, 9, 8, 8, 8, 8, 8))
     decoding.set_end(model, 1.0)

@@ -45,8 +45,8 @@ ARROWS = {
     "categories": "",
     "check": "catalogue data errors layouts tokenizer",
     "checkpoint": "errors storage",
-    "cli": "__init__ album book categories check comparison distill doctor errors evaluation flags glove images options"
-    " overlay quiet sources storage",
+    "cli": "__init__ album book categories check comparison distill doctor errors evaluation extras flags glove images"
+    " options overlay quiet sources storage",
     "comparison": "errors evaluation metrics",
     "confidence": "",
     "data": "errors layouts",
@@ -59,8 +59,8 @@ ARROWS = {
     "ensemble": "model",
     "errors": "",
     "evaluation": "album categories confidence data errors metrics options storage tokenizer",
-    "extras": "batches book bundle captioner card catalogue check checkpoint errors evaluation features images metrics"
-    " options overlay sources storage tokenizer training",
+    "extras": "album batches book bundle captioner card catalogue check checkpoint errors evaluation features images"
+    " metrics options overlay quiet sources storage tokenizer training",
     "eyes": "",
     "features": "devices errors eyes images storage views",
     "figure": "",

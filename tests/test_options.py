@@ -47,6 +47,9 @@ REFUSED = [
     *cases("more than 0", temperature=[0.0, -1.0, NAN], repetition_penalty=[0.0]),
     *cases("more than 0, up to 1", top_p=[0.0, 1.1, NAN]),
     *cases("at most --max-length 20", min_length=[21]),
+    *cases("one of local, ray", engine=["spark"]),
+    *cases("0 or more", workers=[-1]),
+    *cases("--engine ray", workers=[2]),
     *cases("at most 3 with this strategy", num_captions=[4]),
 ]
 

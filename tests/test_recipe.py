@@ -238,7 +238,8 @@ def test_an_encoder_that_learns_sees_the_same_views_as_one_that_does_not(tmp_pat
         Image.fromarray(chance.integers(0, 256, (40, 40, 3), "uint8")).save(image)
     splits = {"train": {image: ["a dog"] for image in images[:2]}, "dev": {images[2]: ["a cat"]}}
     eye, how = train.ModelOptions(encoder="tiny", image_size=32), train.TrainOptions(views=3)
-    _, grids, pixels, _ = train.look(splits, eye, how, train.RunOptions(cache=str(tmp_path / "cache")))
+    run, engine = train.RunOptions(cache=str(tmp_path / "cache")), train.EngineOptions()
+    _, grids, pixels, _ = train.look(splits, eye, how, run, engine)
     assert grids is None
     assert {image: len(rows) for image, rows in pixels.views.items()} == dict.fromkeys(images[:2], 2)
     assert len(pixels.array) == 2 * 3 + 1

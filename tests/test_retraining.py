@@ -224,6 +224,12 @@ def test_the_data_must_be_named(capsys):
     assert "--data" in capsys.readouterr().err
 
 
+def test_rays_workers_do_not_learn_from_feedback(capsys):
+    feedback = "--from-feedback", "x.db", "--bundle", "artifacts/scenes", "--dataset", "scenes"
+    assert train.main([*feedback, "--engine", "ray"]) == 2
+    assert "leave out --engine ray" in capsys.readouterr().err
+
+
 def test_corrections_by_how_many_words_are_known(capsys):
     tokenizer = Tokenizer.fit(["a dog sits on the box"], min_count=1)
     one, two, three = Path("1"), Path("2"), Path("3")
