@@ -92,11 +92,13 @@ def train(
         encoder, grids, pixels, precision = look(splits, eye, how, run, engine)
 
         config = config_for(eye, len(tokenizer), encoder.output_shape)
-        model = CaptionModel(config, encoder if pixels or eye.encoder in OWN else None)  # nobody can fetch ours
+        is_own = eye.encoder in OWN  # then nobody can fetch it
+        model = CaptionModel(config, encoder if pixels or is_own else None)
         model.build()
         if vectors is not None:
             model.set_word_vectors(vectors)
-        parts = bundle.Parts(model, tokenizer, None if model.encoder else encoder, eye, decoding)
+        is_whole = is_own or not (pixels and run.without_encoder)
+        parts = bundle.Parts(model, tokenizer, None if model.encoder else encoder, eye, decoding, whole=is_whole)
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
         phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode)
         print(f"{model.count_params():,} weights, {precision}, {len(phases[0].train):,} images an epoch")

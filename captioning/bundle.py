@@ -4,11 +4,12 @@ config.json is written last and names every other file with its hash, so a folde
 No pickle is read and no code is run: the architecture is ours, the files hold numbers and words.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from captioning.captioner import Captioner
 from captioning.confidence import Calibration
 from captioning.ensemble import Ensemble
 from captioning.errors import BundleError, CaptioningError
-from captioning.features import PROBES, build_encoder, image_size_of, probe
+from captioning.features import PROBES, build_encoder, earlier_weights, image_size_of, probe
 from captioning.model import CaptionModel, ModelConfig
 from captioning.options import DecodeOptions, ModelOptions
 from captioning.storage import explain_disk_errors, write_whole
@@ -44,6 +45,7 @@ class Parts:
     eye: ModelOptions  # which encoder, at which image size
     decoding: DecodeOptions
     calibration: Calibration | None = None
+    whole: bool = True  # whether an encoder that the model holds is kept whole, or its last stage alone
 
     def captioner(self) -> Captioner:
         """The captioner that these parts make."""
@@ -66,7 +68,14 @@ def settled(parts: Parts) -> Parts:
     model = CaptionModel(parts.model.config, own)
     model.build()
     model.set_weights([_in_half(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
+    if not parts.whole:
+        _assign(earlier_weights(own), earlier_weights(parts.model.encoder))
     return replace(parts, model=model)
+
+
+def _assign(weights: Sequence[Any], values: Sequence[Any]) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.assign(value)
 
 
 def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about: dict[str, Any]) -> None:
@@ -74,7 +83,7 @@ def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about:
     files = {
         "tokenizer.pkl": parts.tokenizer.to_pickle(),
         VOCABULARY: parts.tokenizer.to_json(),
-        WEIGHTS: weights_bytes(parts.model),
+        WEIGHTS: weights_bytes(parts.model, without=[] if parts.whole else earlier_weights(parts.model.encoder)),
         **files,
     }
     fresh = folder.with_name(f".{folder.name}.new")
@@ -118,6 +127,7 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
             "name": parts.eye.encoder,
             "image_size": image_size_of(parts.eye.encoder, parts.eye.image_size),
             "trained": parts.encoder is None,
+            "whole": parts.whole,
             "probe": probe(eye),
         },
         "decoding": asdict(parts.decoding),
@@ -127,24 +137,40 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
     }
 
 
-def weights_bytes(model: keras.Model) -> bytes:
-    """A model's weights as Keras writes them, in half precision; written beside the disk that matters, since HDF5
-    dies on a full one."""
+def weights_bytes(model: keras.Model, *, without: Sequence[Any] = ()) -> bytes:
+    """A model's weights as Keras writes them, in half precision, zeros for those it shall be `without`; written beside
+    the disk that matters, since HDF5 dies on a full one."""
     memory, needed = Path("/dev/shm"), 12 * model.count_params()  # bytes, twice what both files take
     has_room = memory.is_dir() and shutil.disk_usage(memory).free > needed
     with tempfile.TemporaryDirectory(dir=memory if has_room else None) as scratch:
         whole, half = Path(scratch) / WEIGHTS, Path(scratch) / "half.h5"
-        model.save_weights(whole)
+        with _emptied(without):
+            model.save_weights(whole)
         _halve(whole, half)
         return half.read_bytes()
+
+
+@contextlib.contextmanager
+def _emptied(weights: Sequence[Any]) -> Iterator[None]:
+    kept = [keras.ops.copy(weight) for weight in weights]
+    try:
+        _assign(weights, [keras.ops.zeros_like(weight) for weight in weights])
+        yield
+    finally:
+        _assign(weights, kept)
 
 
 def _halve(whole: Path, half: Path) -> None:
     with h5py.File(whole) as source, h5py.File(half, "w") as target:
 
         def copy(name: str, entry: Any) -> None:
-            group = isinstance(entry, h5py.Group)
-            kept = target.create_group(name) if group else target.create_dataset(name, data=_in_half(entry[()]))
+            if isinstance(entry, h5py.Group):
+                kept = target.create_group(name)
+            else:
+                data = _in_half(entry[()])
+                kept = target.create_dataset(name, data.shape, data.dtype)  # zeros, which take no room
+                if data.any():
+                    kept[()] = data
             kept.attrs.update(entry.attrs)
 
         source.visititems(copy)
@@ -174,16 +200,20 @@ def _load(folder: Path, encoder_weights: str) -> Parts:
     saved = check(folder)
     tokenizer = Tokenizer.from_json((folder / VOCABULARY).read_bytes())
     eye = saved.eye
-    encoder = build_encoder(eye.encoder, "none" if saved.is_trained else encoder_weights, eye.image_size)
+    is_here = saved.is_trained and saved.is_whole
+    encoder = build_encoder(eye.encoder, "none" if is_here else encoder_weights, eye.image_size)
     _check_sizes(folder, saved.model, tokenizer, encoder)
+    earlier = [] if saved.is_whole else earlier_weights(encoder)
+    fetched = [keras.ops.copy(weight) for weight in earlier]
     model = _model(folder, saved.model, encoder if saved.is_trained else None)
+    _assign(earlier, fetched)
     if not _answer_alike(probe(encoder), saved.probe):
         raise BundleError(
             f"{folder} was trained with other weights of {eye.encoder} than these ({encoder_weights}); "
             "give the ones of its training as encoder_weights."
         )
     encoder = None if saved.is_trained else encoder
-    return Parts(model, tokenizer, encoder, eye, saved.decoding, saved.calibration)
+    return Parts(model, tokenizer, encoder, eye, saved.decoding, saved.calibration, saved.is_whole)
 
 
 def _answer_alike(answers: Any, saved: np.ndarray) -> bool:
@@ -214,6 +244,7 @@ class _Saved:
     model: ModelConfig
     eye: ModelOptions
     is_trained: bool
+    is_whole: bool
     probe: np.ndarray
     decoding: DecodeOptions
     calibration: Calibration | None
@@ -246,12 +277,13 @@ def _understand(config: dict[str, Any]) -> _Saved:
     shared = {name: value for name, value in asdict(model).items() if name in ModelOptions.__dataclass_fields__}
     options = {"encoder": eye["name"], "image_size": eye["image_size"]}
     answers = np.asarray(eye["probe"], "float64")
-    if answers.shape != (PROBES,) or not isinstance(eye["trained"], bool):
-        raise ValueError(f"an encoder with trained {eye['trained']} and {answers.size} probes")
+    is_trained, is_whole = eye["trained"], eye.get("whole", True)
+    if answers.shape != (PROBES,) or not isinstance(is_trained, bool) or not isinstance(is_whole, bool):
+        raise ValueError(f"an encoder with trained {is_trained}, whole {is_whole} and {answers.size} probes")
     kind, curve = _record(ModelOptions, shared | options), config.get("calibration")
     calibration = _record(Calibration, curve) if curve else None
     decoding = _record(DecodeOptions, config["decoding"])
-    return _Saved(model, kind, eye["trained"], answers, decoding, calibration, dict(config["files"]))
+    return _Saved(model, kind, is_trained, is_whole, answers, decoding, calibration, dict(config["files"]))
 
 
 def _record(kind: type, saved: dict[str, Any]) -> Any:

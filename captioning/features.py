@@ -137,12 +137,24 @@ def open_last_stage(encoder: "keras.Model") -> int:
     """Makes only the last stage of an encoder trainable, batch norms excepted; returns how many weights that frees."""
     import keras
 
-    network = next((layer for layer in encoder.layers if isinstance(layer, keras.Model)), encoder)
     encoder.trainable = True
-    for layer in network.layers:
+    for layer in _network(encoder).layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = layer.name.startswith(KINDS[encoder.name].last_stage) and not is_norm
     return len(encoder.trainable_weights)
+
+
+def earlier_weights(encoder: "keras.Model") -> list[Any]:
+    """The weights before the last stage of an encoder, which no training of ours changes."""
+    last_stage = KINDS[encoder.name].last_stage
+    layers = [layer for layer in _network(encoder).layers if not layer.name.startswith(last_stage)]
+    return [weight for layer in layers for weight in layer.weights]
+
+
+def _network(encoder: "keras.Model") -> "keras.Model":
+    import keras
+
+    return next((layer for layer in encoder.layers if isinstance(layer, keras.Model)), encoder)
 
 
 def weights_key(weights: str) -> str:

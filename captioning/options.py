@@ -212,6 +212,9 @@ class RunOptions:
     resume: bool = dial(False, "go on with an interrupted training")
     overwrite: bool = dial(False, "begin again, and replace a bundle of this name at the end")
     without_data: bool = dial(False, "a bundle to give away: no picture and no caption of the data is kept in it")
+    without_encoder: bool = dial(
+        False, "of a published encoder keep the fine-tuned last stage alone; whoever loads the bundle fetches the rest"
+    )
     smoke: bool = dial(False, "everything tiny: the whole recipe in under a minute")
     devices: int = dial(1, "devices, such as GPUs, that share every batch; with KERAS_BACKEND=jax")
 

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,7 @@ import pytest
 import captioning
 from captioning import bundle, storage
 from captioning.errors import BundleError, CaptioningError, DataError, StorageError
-from captioning.features import build_encoder
+from captioning.features import build_encoder, earlier_weights, open_last_stage
 from captioning.images import read_image
 from captioning.model import CaptionModel, config_for
 from captioning.options import DecodeOptions, ModelOptions
@@ -318,6 +319,53 @@ def test_a_frozen_encoder_at_another_size(frozen, tmp_path):
 def test_weights_of_a_frozen_encoder_that_are_not_there(frozen):
     with pytest.raises(DataError, match=r"no weights file nowhere\.h5"):
         captioning.load(frozen[0] / "bundle", encoder_weights="nowhere.h5")
+
+
+# Of a published encoder that was fine-tuned, the last stage alone can be kept
+
+
+@pytest.fixture(scope="module")
+def tuned(frozen, tokenizer):
+    """The folder of such a bundle, its parts, and the file of the rest of its encoder's weights."""
+    folder, parts = frozen
+    encoder = build_encoder("mobilenetv2", str(folder / "right.weights.h5"), 64)
+    open_last_stage(encoder)
+    for weight in encoder.trainable_weights:
+        weight.assign(weight * 1.1)
+    model = CaptionModel(parts.model.config, encoder)
+    model.build()
+    parts = bundle.settled(bundle.Parts(model, tokenizer, None, parts.eye, parts.decoding, whole=False))
+    bundle.save(folder / "tuned", parts, files={}, about={})
+    return folder / "tuned", parts, str(folder / "right.weights.h5")
+
+
+def test_what_was_tuned_is_kept_and_the_rest_is_fetched(tuned, pictures):
+    folder, parts, file = tuned
+    loaded = captioning.load(folder, encoder_weights=file)
+    grids = loaded.features(pictures)
+    assert grids.shape == (7, 4, 1280)
+    np.testing.assert_array_equal(grids, parts.captioner().features(pictures))
+    assert [*map(str, loaded.caption(pictures))] == [*map(str, parts.captioner().caption(pictures))]
+    assert_refused(folder, "trained with other weights of mobilenetv2", encoder_weights="none")
+
+
+def test_what_is_fetched_takes_no_room(tuned, tmp_path):
+    folder, parts, _ = tuned
+    before = [weight.copy() for weight in parts.model.get_weights()]
+    bundle.save(tmp_path / "whole", replace(parts, whole=True), files={}, about={})
+    sizes = [os.path.getsize(place / "model.weights.h5") for place in (folder, tmp_path / "whole")]
+    rest = sum(int(np.prod(weight.shape)) for weight in earlier_weights(parts.model.encoder))
+    assert sizes[1] - sizes[0] == pytest.approx(2 * rest, rel=0.2)
+    assert all(np.array_equal(*pair) for pair in zip(before, parts.model.get_weights(), strict=True))
+
+
+def test_the_rest_is_whole_again_after_a_save_that_fails(tuned, tmp_path, monkeypatch):
+    _, parts, _ = tuned
+    before = parts.model.get_weights()
+    monkeypatch.setattr(CaptionModel, "save_weights", fail_at(0, None, disk_full()))
+    with pytest.raises(OSError, match="space"):
+        save(tmp_path / "new", parts)
+    assert all(np.array_equal(*pair) for pair in zip(before, parts.model.get_weights(), strict=True))
 
 
 # A save that is interrupted
