@@ -28,6 +28,7 @@ import app_gradio
 from captioning.app import answers, describing, markup, record, serve, tables
 from captioning.app.pictures import AS_IT_IS, Adjustments
 from captioning.app.shelf import Shelf, find_bundles
+from captioning.app.throttle import MOST
 from captioning.captioner import ENDING, Caption, Word
 from captioning.errors import BundleError, CaptioningError, ImageError
 from captioning.extras.feedback import FeedbackStore
@@ -357,6 +358,11 @@ def test_no_file_of_this_machine_can_be_read(client, process, saved, photo):
         event = httpx.post(f"{server}/call/caption", json={"data": data}).json()["event_id"]
         assert httpx.get(f"{server}/call/caption/{event}").text.startswith("event: error")
     assert httpx.post(f"{server}/run/caption", json={"data": [None, "small"]}).status_code == 404  # not past the queue
+
+
+def test_passwords_cannot_be_guessed_one_after_the_other(client, process):
+    found = [httpx.post(f"{process.address}/login", data={"username": "a", "password": "b"}) for _ in range(MOST + 1)]
+    assert [answer.status_code for answer in found] == [302] * MOST + [429]  # it has no password: sent on
 
 
 def test_everybody_is_answered_or_told_to_come_back(client, photo, tmp_path):

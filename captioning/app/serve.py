@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from captioning.app.shelf import Shelf
+from captioning.app.throttle import LoginThrottle
 from captioning.errors import BundleError, CaptioningError
 from captioning.extras.feedback import FeedbackStore
 from captioning.quiet import import_keras
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 LARGEST = "10mb"  # of an upload
+GUARD: dict[str, Any] = {"middleware": [(LoginThrottle, (), {})]}  # as Starlette wants it
 PEOPLE = 128  # sessions that are remembered, those used last
 
 
@@ -133,6 +135,7 @@ def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials:
             server_port=service.port,
             share=service.share,
             auth=credentials,
+            app_kwargs=GUARD,
             max_file_size=LARGEST,
             state_session_capacity=PEOPLE,
             theme=THEME,
