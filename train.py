@@ -75,8 +75,6 @@ def train(
     import keras
 
     from captioning import bundle, devices, training
-    from captioning.features import OWN
-    from captioning.model import CaptionModel, config_for
     from captioning.storage import hold
 
     keras.utils.set_random_seed(how.seed)
@@ -91,14 +89,8 @@ def train(
         tokenizer, vectors, coverage = learn_words(splits["train"], words, eye, how, run)
         encoder, grids, pixels, precision = look(splits, eye, how, run, engine)
 
-        config = config_for(eye, len(tokenizer), encoder.output_shape)
-        is_own = eye.encoder in OWN  # then nobody can fetch it
-        model = CaptionModel(config, encoder if pixels or is_own else None)
-        model.build()
-        if vectors is not None:
-            model.set_word_vectors(vectors)
-        is_whole = is_own or not (pixels and run.without_encoder)
-        parts = bundle.Parts(model, tokenizer, None if model.encoder else encoder, eye, decoding, whole=is_whole)
+        parts = assemble(tokenizer, vectors, encoder, (eye, decoding, run), is_tuned=pixels is not None)
+        model = parts.model
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
         phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode)
         print(f"{model.count_params():,} weights, {precision}, {len(phases[0].train):,} images an epoch")
@@ -201,6 +193,30 @@ def lookers(engine: EngineOptions, size: int, encoder: tuple[str, str] | None = 
     from captioning.extras import cluster
 
     return functools.partial(cluster.look_at, size=size, encoder=encoder, workers=engine.workers)
+
+
+def assemble(
+    tokenizer: Any,
+    vectors: Any,
+    encoder: Any,
+    options: tuple[ModelOptions, DecodeOptions, RunOptions],
+    *,
+    is_tuned: bool,
+) -> Any:
+    """A captioner's parts before the training; its network holds the encoder where that is tuned, or is our own."""
+    from captioning.bundle import Parts
+    from captioning.features import OWN
+    from captioning.model import CaptionModel, config_for
+
+    eye, decoding, run = options
+    is_own = eye.encoder in OWN  # then nobody can fetch it
+    is_held = is_tuned or is_own
+    model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder if is_held else None)
+    model.build()
+    if vectors is not None:
+        model.set_word_vectors(vectors)
+    whole = is_own or not (is_tuned and run.without_encoder)
+    return Parts(model, tokenizer, None if is_held else encoder, eye, decoding, whole=whole)
 
 
 def plan(
