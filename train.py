@@ -10,7 +10,7 @@ import argparse
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,14 @@ def train(
         dataset, source = read_data(data, how, run)
         splits = {"dev": dataset.splits["train"]} | {split: held for split, held in dataset.splits.items() if held}
         tokenizer, vectors, coverage = learn_words(splits["train"], words, eye, how, run)
-        encoder, grids, pixels, precision = look(splits, eye, how, run, engine)
+        encoder, grids, pixels, again = look(splits, eye, how, run, engine)
+        precision = training.set_precision(how.precision)
 
         parts = assemble(tokenizer, vectors, encoder, (eye, decoding, run), is_tuned=pixels is not None)
         model = parts.model
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
-        phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode)
-        print(f"{model.count_params():,} weights, {precision}, {len(phases[0].train):,} images an epoch")
+        phases = plan(parts.captioner(), encoder, splits, (grids, pixels, again), how, encode)
+        print(f"{model.count_params():,} weights, {precision}, {len(splits['train']):,} images an epoch")
         if not run.resume:
             training.forget(workshop)
         settings = {name: value for part in recipe.values() for name, value in part.items() if name != "tensorboard"}
@@ -166,10 +167,10 @@ def learn_words(
 def look(
     splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions, engine: EngineOptions
 ) -> tuple[Any, Any, Any, str]:
-    """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all."""
+    """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all; and
+    what gives the grids that it sees once it was fine-tuned."""
     from captioning.catalogue import catalogue
-    from captioning.features import build_encoder, image_size_of, read_features, weights_key
-    from captioning.training import set_precision
+    from captioning.features import build_encoder, digest_of, image_size_of, read_features, weights_key
 
     cache, size = Path(run.cache), image_size_of(eye.encoder, eye.image_size)
     facts = catalogue([image for images in splits.values() for image in images], cache)
@@ -179,11 +180,12 @@ def look(
     if is_tiny or how.fine_tune_epochs:
         pixels = read(cache / f"pixels-{size}", elsewhere=lookers(engine, size))
     if is_tiny:
-        return build_encoder("tiny", image_size=size), None, pixels, set_precision(how.precision)
+        return build_encoder("tiny", image_size=size), None, pixels, None
     encoder = build_encoder(eye.encoder, eye.encoder_weights, size)
     kept = cache / f"{eye.encoder}-{size}-{weights_key(eye.encoder_weights)}"
     grids = read(kept, encoder=encoder, elsewhere=lookers(engine, size, (eye.encoder, eye.encoder_weights)))
-    return encoder, grids, pixels, set_precision(how.precision)
+    again = lambda: read(cache / f"{eye.encoder}-{size}-{digest_of(encoder)}", encoder=encoder)  # noqa: E731
+    return encoder, grids, pixels, again
 
 
 def lookers(engine: EngineOptions, size: int, encoder: tuple[str, str] | None = None) -> Any:
@@ -220,16 +222,16 @@ def assemble(
 
 
 def plan(
-    captioner: Any, encoder: Any, splits: dict[str, Any], seen: tuple[Any, Any], how: TrainOptions, encode: Any
-) -> list[Any]:
-    """The phases: the decoder on grids, or all of it on pixels; if asked for, the encoder's last stage too, and
-    self-critical training of the decoder."""
+    captioner: Any, encoder: Any, splits: dict[str, Any], seen: tuple[Any, Any, Any], how: TrainOptions, encode: Any
+) -> Iterator[Any]:
+    """The phases, one when the one before is over: the decoder on grids, or all of it on pixels; if asked for, the
+    encoder's last stage too, and self-critical training of the decoder, on the grids of the encoder as it then is."""
     from captioning.batches import examples_of
     from captioning.evaluation import validator
     from captioning.features import open_last_stage
     from captioning.training import Phase
 
-    grids, pixels = seen
+    grids, pixels, again = seen
     freeze = functools.partial(setattr, encoder, "trainable", False)
     unfreeze = functools.partial(open_last_stage, encoder)
 
@@ -237,13 +239,13 @@ def plan(
         train, dev = (examples_of(features, splits[split], encode) for split in ("train", "dev"))
         return Phase(name, epochs, rate, train, dev, validator(captioner, features, splits["dev"]), prepare, lesson)
 
-    phases = [phase("fit", how.epochs, how.learning_rate, grids or pixels, freeze if grids else lambda: None)]
+    yield phase("fit", how.epochs, how.learning_rate, grids or pixels, freeze if grids else lambda: None)
     if grids and pixels:
-        phases.append(phase("fine-tune", how.fine_tune_epochs, how.fine_tune_rate, pixels, unfreeze))
+        yield phase("fine-tune", how.fine_tune_epochs, how.fine_tune_rate, pixels, unfreeze)
     if how.reinforce_epochs:
-        critic = self_critic(captioner, splits["train"], how, length=phases[0].train.tokens[0].shape[1] - 1)
-        phases.append(phase("reinforce", how.reinforce_epochs, how.reinforce_rate, pixels or grids, freeze, critic))
-    return phases
+        features = again() if grids and pixels else grids or pixels
+        critic = self_critic(captioner, splits["train"], how, length=encode(["a"]).shape[1] - 1)
+        yield phase("reinforce", how.reinforce_epochs, how.reinforce_rate, features, freeze, critic)
 
 
 def self_critic(captioner: Any, split: dict[Path, list[str]], how: TrainOptions, *, length: int) -> Any:

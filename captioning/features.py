@@ -165,6 +165,14 @@ def weights_key(weights: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def digest_of(model: "keras.Model") -> str:
+    """A name for a model's weights as they are now."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()[:16]
+
+
 def probe(encoder: "keras.Model") -> list[float]:
     """What an encoder answers to one fixed picture: eight numbers by which two encoders can be told apart."""
     size = encoder.input_shape[1]

@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -167,18 +167,23 @@ class Run:
     callbacks: Sequence[keras.callbacks.Callback] = ()
     reports: Sequence[Callable[[dict[str, float]], None]] = ()  # told of every epoch, besides the terminal
 
-    def train(self, phases: Sequence[Phase]) -> Progress:
-        """Runs the phases from where the checkpoint stands; ends with the best epoch's weights in the model."""
+    def train(self, phases: Iterable[Phase]) -> Progress:
+        """Runs the phases from where the checkpoint stands; ends with the best epoch's weights in the model.
+
+        A phase is taken from `phases` when the one before is over, with the weights of the best epoch so far.
+        """
         require_space(
             self.folder, 2 * ARRAYS * 4 * self.model.count_params(), flag="--artifacts"
         )  # a new one beside it
         progress = self._resume()
         stop = StopRequest()
         with stop.listening():
-            for phase in phases[progress.phase :]:
+            for number, phase in enumerate(phases):
+                if number < progress.phase:
+                    continue
                 self._run_phase(phase, progress, stop)
                 progress.phase, progress.first = progress.phase + 1, progress.epoch
-        self.model.set_weights(progress.best_weights)
+                self.model.set_weights(progress.best_weights)
         return progress
 
     @property
@@ -198,11 +203,8 @@ class Run:
 
     def _run_phase(self, phase: Phase, progress: Progress, stop: StopRequest) -> None:
         phase.prepare()
-        begins = progress.epoch == progress.first and progress.step == 0
-        if begins and progress.best_weights:
-            self.model.set_weights(progress.best_weights)
         compile_model(self.model, self.options, phase)
-        if not begins:
+        if progress.epoch > progress.first or progress.step:
             for variable, value in zip(self.model.optimizer.variables, self._optimizer_values, strict=True):
                 variable.assign(value)
         while progress.epoch < progress.first + phase.epochs and self._is_patient(progress):

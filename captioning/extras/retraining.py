@@ -34,7 +34,7 @@ from captioning.evaluation import (
     score_card,
 )
 from captioning.extras.feedback import Captions, FeedbackStore
-from captioning.features import Features, read_features, weights_key
+from captioning.features import Features, digest_of, read_features, weights_key
 from captioning.images import read_image
 from captioning.metrics import CiderD
 from captioning.options import DataOptions, ModelOptions, RunOptions, TrainOptions, WordOptions
@@ -90,7 +90,7 @@ def retrain(data: DataOptions, words: WordOptions, eye: ModelOptions, how: Train
 
         encode = functools.partial(captioner.tokenizer.encode_batch, length=words.caption_length)
         phase = plan(captioner, features, splits, how, encode)
-        begun = {"bundle": _digest(captioner.model), "corrections": _spelt(splits["corrected"]), "data": source.name}
+        begun = {"bundle": digest_of(captioner.model), "corrections": _spelt(splits["corrected"]), "data": source.name}
         if not run.resume:
             forget(workshop)
         progress = Run(captioner.model, how, workshop, asdict(how) | begun).train([phase])
@@ -203,7 +203,7 @@ def look(captioner: Captioner, splits: Splits, eye: ModelOptions, cache: Path) -
     encoder, size = captioner.encoder, captioner.image_size
     images = dict.fromkeys(image for name, split in splits.items() if name != "train" for image in split)
     known_by = {image: facts.sha256 for image, facts in catalogue(list(images), cache).items()}
-    key = _digest(encoder) if captioner.model.encoder else weights_key(eye.encoder_weights)
+    key = digest_of(encoder) if captioner.model.encoder else weights_key(eye.encoder_weights)
     return read_features(known_by, cache / f"{encoder.name}-{size}-{key}", image_size=size, encoder=encoder)
 
 
@@ -295,13 +295,6 @@ def tell(progress: Progress, before: Judged, after: Judged, splits: Splits) -> d
         "attention.png": strip_png(read_image(image), caption.words, caption.text),
         "sheet.png": sheet(after.predictions["dev"], splits["dev"]),
     }
-
-
-def _digest(model: Any) -> str:
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).data)
-    return digest.hexdigest()[:16]
 
 
 def _spelt(captions: Captions) -> str:
