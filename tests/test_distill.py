@@ -324,9 +324,13 @@ def test_a_captioner_brings_its_pocket_encoder_along(drawn, cache, tmp_path, cap
     assert cli.main([str(part) for part in ("distill", drawn, *flags)]) == 0
     assert f"--encoder pocket --encoder-weights {output}" in capsys.readouterr().out
 
-    places = ["--artifacts", tmp_path, "--cache", cache, "--fine-tune-epochs", fine_tune_epochs, "--name", "small"]
-    given = ["--data", drawn, *QUICK, "--encoder-weights", output, "--batch-size", 2, "--fine-tune-rate", 1e-2]
+    places = ["--artifacts", tmp_path, "--cache", tmp_path / "cache", "--name", "small", "--encoder-weights", output]
+    given = ["--data", drawn, *QUICK, "--batch-size", 2, "--fine-tune-rate", 1e-2]
+    for phase in ("--fine-tune-epochs", "--reinforce-epochs"):
+        given += [phase, fine_tune_epochs]
     assert train.main([str(part) for part in (*given, *places)]) == 0
+    looks = list((tmp_path / "cache").glob(f"pocket-{SIZE}-*"))
+    assert len(looks) == 1 + fine_tune_epochs, "fine-tuned, it looked at all images once more"
     output.unlink()
     loaded = captioning.load(tmp_path / "small")
     told = [json.loads(line) for line in (tmp_path / "small" / "predictions-dev.jsonl").read_text().splitlines()]

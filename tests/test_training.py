@@ -164,6 +164,20 @@ def test_the_best_epochs_weights_end_in_the_model(usual):
     assert f"{head:.9f}" == progress.samples[progress.best_epoch][0]
 
 
+def test_a_phase_is_made_with_the_best_weights_of_those_before(tmp_path):
+    run, found = run_in(tmp_path), []
+
+    def phases():
+        yield phase(run, 2, scores=[0.9, 0.1])
+        found.extend(weight.copy() for weight in run.model.get_weights())
+        yield phase(run, 1, scores=[0.2])
+
+    progress = run.train(phases())
+    assert (progress.epoch, progress.best_epoch) == (3, 0)
+    for weights in (found, run.model.get_weights()):
+        assert all(map(np.array_equal, weights, progress.best_weights))
+
+
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch traces nothing")
 def test_no_retracing_between_epochs(tmp_path, monkeypatch):
     run, traces, traced, call = run_in(tmp_path, kind=CaptionModel), [], [], SmoothedCrossEntropy.call
