@@ -10,7 +10,7 @@ import argparse
 import functools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,13 @@ def train(
         dataset, source = read_data(data, how, run)
         splits = {"dev": dataset.splits["train"]} | {split: held for split, held in dataset.splits.items() if held}
         tokenizer, vectors, coverage = learn_words(splits["train"], words, eye, how, run)
-        encoder, grids, pixels, again = look(splits, eye, how, run, engine)
-        precision = training.set_precision(how.precision)
+        encoder, grids, pixels, precision = look(splits, eye, how, run, engine)
 
         parts = assemble(tokenizer, vectors, encoder, (eye, decoding, run), is_tuned=pixels is not None)
         model = parts.model
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
-        phases = plan(parts.captioner(), encoder, splits, (grids, pixels, again), how, encode)
+        again = functools.partial(look_again, encoder, splits, eye, how, run)
+        phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode, again=again)
         print(f"{model.count_params():,} weights, {precision}, {len(splits['train']):,} images an epoch")
         if not run.resume:
             training.forget(workshop)
@@ -165,32 +165,50 @@ def learn_words(
 
 
 def look(
-    splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions, engine: EngineOptions
+    splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions, engine: EngineOptions | None = None
 ) -> tuple[Any, Any, Any, str]:
-    """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all; and
-    what gives the grids that it sees once it was fine-tuned."""
-    from captioning.catalogue import catalogue
-    from captioning.features import build_encoder, digest_of, image_size_of, read_features, weights_key
+    """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all."""
+    from captioning.features import build_encoder, image_size_of, weights_key
+    from captioning.training import set_precision
 
-    cache, size = Path(run.cache), image_size_of(eye.encoder, eye.image_size)
-    facts = catalogue([image for images in splits.values() for image in images], cache)
-    images = {image: fact.sha256 for image, fact in facts.items()}
-    is_tiny, grids, pixels = eye.encoder == "tiny", None, None
-    read = functools.partial(read_features, images, image_size=size, views=dict.fromkeys(splits["train"], how.views))
+    read, size, is_tiny = (
+        reader(splits, eye, how, run),
+        image_size_of(eye.encoder, eye.image_size),
+        eye.encoder == "tiny",
+    )
+    pixels = None
     if is_tiny or how.fine_tune_epochs:
-        pixels = read(cache / f"pixels-{size}", elsewhere=lookers(engine, size))
+        pixels = read(Path(run.cache, f"pixels-{size}"), elsewhere=lookers(engine, size))
     if is_tiny:
-        return build_encoder("tiny", image_size=size), None, pixels, None
+        return build_encoder("tiny", image_size=size), None, pixels, set_precision(how.precision)
     encoder = build_encoder(eye.encoder, eye.encoder_weights, size)
-    kept = cache / f"{eye.encoder}-{size}-{weights_key(eye.encoder_weights)}"
+    kept = Path(run.cache, f"{eye.encoder}-{size}-{weights_key(eye.encoder_weights)}")
     grids = read(kept, encoder=encoder, elsewhere=lookers(engine, size, (eye.encoder, eye.encoder_weights)))
-    again = lambda: read(cache / f"{eye.encoder}-{size}-{digest_of(encoder)}", encoder=encoder)  # noqa: E731
-    return encoder, grids, pixels, again
+    return encoder, grids, pixels, set_precision(how.precision)
 
 
-def lookers(engine: EngineOptions, size: int, encoder: tuple[str, str] | None = None) -> Any:
+def look_again(encoder: Any, splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> Any:
+    """The grids that an encoder sees as it is now."""
+    from captioning.features import digest_of
+
+    kept = Path(run.cache, f"{eye.encoder}-{encoder.input_shape[1]}-{digest_of(encoder)}")
+    return reader(splits, eye, how, run)(kept, encoder=encoder)
+
+
+def reader(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> Any:
+    """What looks at all images, at those for training in several views, and keeps what it sees in a folder."""
+    from captioning.catalogue import catalogue
+    from captioning.features import image_size_of, read_features
+
+    facts = catalogue([image for images in splits.values() for image in images], Path(run.cache))
+    images = {image: fact.sha256 for image, fact in facts.items()}
+    size = image_size_of(eye.encoder, eye.image_size)
+    return functools.partial(read_features, images, image_size=size, views=dict.fromkeys(splits["train"], how.views))
+
+
+def lookers(engine: EngineOptions | None, size: int, encoder: tuple[str, str] | None = None) -> Any:
     """Who looks at images in this process's stead: workers of a Ray cluster, each with the encoder, or nobody."""
-    if engine.engine == "local":
+    if not engine or engine.engine == "local":
         return None
     from captioning.extras import cluster
 
@@ -222,16 +240,26 @@ def assemble(
 
 
 def plan(
-    captioner: Any, encoder: Any, splits: dict[str, Any], seen: tuple[Any, Any, Any], how: TrainOptions, encode: Any
+    captioner: Any,
+    encoder: Any,
+    splits: dict[str, Any],
+    seen: tuple[Any, Any],
+    how: TrainOptions,
+    encode: Any,
+    *,
+    again: Callable[[], Any] | None = None,
 ) -> Iterator[Any]:
     """The phases, one when the one before is over: the decoder on grids, or all of it on pixels; if asked for, the
-    encoder's last stage too, and self-critical training of the decoder, on the grids of the encoder as it then is."""
+    encoder's last stage too, and self-critical training of the decoder.
+
+    `again` gives the grids of the encoder as it is after fine-tuning; self-critical training is slow on pixels.
+    """
     from captioning.batches import examples_of
     from captioning.evaluation import validator
     from captioning.features import open_last_stage
     from captioning.training import Phase
 
-    grids, pixels, again = seen
+    grids, pixels = seen
     freeze = functools.partial(setattr, encoder, "trainable", False)
     unfreeze = functools.partial(open_last_stage, encoder)
 
@@ -243,7 +271,7 @@ def plan(
     if grids and pixels:
         yield phase("fine-tune", how.fine_tune_epochs, how.fine_tune_rate, pixels, unfreeze)
     if how.reinforce_epochs:
-        features = again() if grids and pixels else grids or pixels
+        features = again() if grids and pixels and again else pixels or grids
         critic = self_critic(captioner, splits["train"], how, length=encode(["a"]).shape[1] - 1)
         yield phase("reinforce", how.reinforce_epochs, how.reinforce_rate, features, freeze, critic)
 

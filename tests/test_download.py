@@ -57,8 +57,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         body = server.content[start : next(server.cuts, None)]
+        server.sent += len(body)  # before the client can have it all
         self.wfile.write(body)
-        server.sent += len(body)
         self.wfile.flush()
         server.hang.wait(10)
 

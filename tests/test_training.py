@@ -178,14 +178,6 @@ def test_a_phase_is_made_with_the_best_weights_of_those_before(tmp_path):
         assert all(map(np.array_equal, weights, progress.best_weights))
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch traces nothing")
-def test_no_retracing_between_epochs(tmp_path, monkeypatch):
-    run, traces, traced, call = run_in(tmp_path, kind=CaptionModel), [], [], SmoothedCrossEntropy.call
-    monkeypatch.setattr(SmoothedCrossEntropy, "call", lambda *given: traced.append(1) or call(*given))
-    run.train([phase(run, after=lambda: traces.append(len(traced)))])
-    assert traces[0] == traces[-1] > 0
-
-
 def test_the_same_seed_is_the_same_model(usual, tmp_path):
     assert trained(tmp_path) == usual[2]
 
@@ -206,19 +198,6 @@ def test_stopped_after_every_step_and_resumed_each_time(usual, tmp_path):
 def test_stopped_once_and_resumed(usual, tmp_path, step):
     stop_at(step, tmp_path)
     assert trained(tmp_path) == usual[2]
-
-
-def test_stopped_and_resumed_compiled(tmp_path):
-    """As a person's training is."""
-
-    def go(folder: Path, *callbacks) -> dict:
-        run = run_in(folder, kind=CaptionModel, callbacks=callbacks)
-        return state(run, run.train([phase(run, 2)]))
-
-    usual = go(tmp_path / "usual")
-    with pytest.raises(Stopped):
-        go(tmp_path / "stopped", Interruption(3, interrupt))
-    assert go(tmp_path / "stopped") == usual
 
 
 def test_a_finished_training_can_be_resumed(usual):
