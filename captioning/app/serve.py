@@ -23,6 +23,7 @@ from captioning.quiet import import_keras
 LOCAL = ("127.0.0.1", "localhost", "::1")
 LARGEST = "10mb"  # of an upload
 GUARD: dict[str, Any] = {"middleware": [(LoginThrottle, (), {})]}  # as Starlette wants it
+ASKED = "Whoever shared this page knows its user and password. After ten wrong ones it does not answer for a minute."
 PEOPLE = 128  # sessions that are remembered, those used last
 
 
@@ -135,6 +136,7 @@ def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials:
             server_port=service.port,
             share=service.share,
             auth=credentials,
+            auth_message=ASKED,
             app_kwargs=GUARD,
             max_file_size=LARGEST,
             state_session_capacity=PEOPLE,
