@@ -171,12 +171,8 @@ def look(
     from captioning.features import build_encoder, image_size_of, weights_key
     from captioning.training import set_precision
 
-    read, size, is_tiny = (
-        reader(splits, eye, how, run),
-        image_size_of(eye.encoder, eye.image_size),
-        eye.encoder == "tiny",
-    )
-    pixels = None
+    read, size = reader(splits, eye, how, run), image_size_of(eye.encoder, eye.image_size)
+    is_tiny, pixels = eye.encoder == "tiny", None
     if is_tiny or how.fine_tune_epochs:
         pixels = read(Path(run.cache, f"pixels-{size}"), elsewhere=lookers(engine, size))
     if is_tiny:
