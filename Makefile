@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: train app test test-jax test-torch test-ray bench clean
+.PHONY: train app test test-long test-jax test-torch test-ray bench clean
 
 train: .venv/installed
 	$(VENV)/python train.py --dataset scenes --overwrite
@@ -16,6 +16,9 @@ test: .venv/developer
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 	$(VENV)/python -m pytest -n 2 --dist loadfile
+
+test-long: .venv/developer  # kill sweeps, hostile bytes, load: about an hour; its results stand in tests/RESULTS.md
+	$(VENV)/python -m pytest -m slow -p tests.ledger --ledger tests/RESULTS.md
 
 test-jax: .venv/developer
 	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_model.py tests/test_training*.py tests/test_devices.py

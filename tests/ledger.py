@@ -1,0 +1,60 @@
+"""A pytest plugin that writes what a run found into a file: `pytest -p tests.ledger --ledger FILE`.
+
+A test tells what it counted by `record_property(what, count)`.
+"""
+
+import datetime
+import os
+import platform
+import re
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+PACKAGES = re.compile("keras|tensorflow(-cpu)?|numpy|pillow|gradio|starlette|h5py")
+TITLE = """# What the long tests found
+
+Written by `make test-long` itself, which loops faults over operations, kills at random, feeds hostile bytes and loads
+the app; `make test` holds the quick part of each.
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--ledger", metavar="FILE", help="write what every test counted into this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if file := config.getoption("--ledger"):
+        config.pluginmanager.register(Ledger(Path(file)))
+
+
+class Ledger:
+    """Gathers the tests' outcomes and what they counted; writes them when the run is over."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.began, self.rows = file, datetime.datetime.now(), []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or not report.passed:  # a skip, or a failure before or after the test itself
+            counted = ", ".join(f"{what} {count}" for what, count in report.user_properties)
+            reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else ""
+            self.rows.append((report.nodeid, report.outcome, counted or reason, report.duration))
+
+    def pytest_sessionfinish(self) -> None:
+        tests = "".join(
+            f"| {nodeid.removeprefix('tests/')} | {outcome} | {told} | {seconds:.0f} |\n"
+            for nodeid, outcome, told, seconds in self.rows
+        )
+        self.file.write_text(f"{TITLE}\n{self._setting()}\n\n| test | | counted | s |\n|---|---|---|---|\n{tests}")
+
+    def _setting(self) -> str:
+        found = {package.name: package.version for package in distributions() if PACKAGES.fullmatch(package.name.lower())}
+        packages = ", ".join(f"{name} {found[name]}" for name in sorted(found, key=str.lower))
+        outcomes = [outcome for _, outcome, _, _ in self.rows]
+        counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in dict.fromkeys(outcomes))
+        minutes = (datetime.datetime.now() - self.began).total_seconds() / 60
+        return (
+            f"{self.began:%Y-%m-%d}, {counts} in {minutes:.0f} minutes; {os.cpu_count()} cores, {platform.system()}, "
+            f"Python {platform.python_version()}, {packages}."
+        )
