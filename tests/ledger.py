@@ -49,8 +49,8 @@ class Ledger:
         self.file.write_text(f"{TITLE}\n{self._setting()}\n\n| test | | counted | s |\n|---|---|---|---|\n{tests}")
 
     def _setting(self) -> str:
-        found = {package.name: package.version for package in distributions() if PACKAGES.fullmatch(package.name.lower())}
-        packages = ", ".join(f"{name} {found[name]}" for name in sorted(found, key=str.lower))
+        found = {package.name.lower(): package.version for package in distributions()}
+        packages = ", ".join(f"{name} {found[name]}" for name in sorted(found) if PACKAGES.fullmatch(name))
         outcomes = [outcome for _, outcome, _, _ in self.rows]
         counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in dict.fromkeys(outcomes))
         minutes = (datetime.datetime.now() - self.began).total_seconds() / 60

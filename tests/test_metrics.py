@@ -192,6 +192,7 @@ def test_meteor_formula_on_recorded_statistics():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pycocoevalcap leaves its pipes open
 @pytest.mark.skipif(not metrics._meteor_available(), reason="needs pycocoevalcap and Java")
 def test_meteor_equals_the_program(corpus):
     meteor = pytest.importorskip("pycocoevalcap.meteor.meteor")
