@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import ROOT, Row, Tables, ratio, run_script, span, take_turns, timed
+from captioning.options import ModelOptions
 
 TRAINED = ROOT / "artifacts" / "flickr8k-mobilenetv2"
 FEW = 4  # images a round of those that go one by one
@@ -27,10 +28,10 @@ def untrained(config: Any = None) -> Any:
     """A captioner of the default widths with weights drawn at random, the head's enlarged."""
     import keras
 
-    from captioning.model import CaptionModel, ModelConfig
+    from captioning.model import CaptionModel, config_for
 
     keras.utils.set_random_seed(0)
-    model = CaptionModel(config or ModelConfig(2540, 49, 1280))
+    model = CaptionModel(config or config_for(ModelOptions(), 2540, (0, 49, 1280)))
     model.build()
     model.head.set_weights([SHARPER * model.head.get_weights()[0], model.head.get_weights()[1]])
     return model

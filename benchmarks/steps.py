@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Contender, timed
+from captioning.options import ModelOptions, TrainOptions, WordOptions
 
 MEAN_WORDS, SPREAD = 10.8, 3.8  # of Flickr8k's captions, punctuation apart
 
@@ -19,16 +20,16 @@ MEAN_WORDS, SPREAD = 10.8, 3.8  # of Flickr8k's captions, punctuation apart
 class Size:
     """A batch, the network's widths, and how long is measured; those of the default recipe on MobileNetV2's grids."""
 
-    images: int = 32
+    images: int = TrainOptions.batch_size
     captions: int = 5
-    steps: int = 20  # words of a caption, the end counted
+    steps: int = WordOptions.caption_length  # words of a caption, the end counted
     regions: int = 49
     depth: int = 1280
     words: int = 2540
-    features: int = 512
-    attention: int = 384
-    lstm: int = 512
-    embedding: int = 200
+    features: int = ModelOptions.feature_units
+    attention: int = ModelOptions.attention_units
+    lstm: int = ModelOptions.lstm_units
+    embedding: int = ModelOptions.embedding_units
     repeats: int = 2  # training steps a round
     rounds: int = 4
 
@@ -107,7 +108,6 @@ def weights_of(model: Any) -> dict[str, list[np.ndarray]]:
 
 def compile_as_ours(model: Any, examples: Any, size: Size) -> None:
     """Compiles a network as `train.py` does."""
-    from captioning.options import TrainOptions
     from captioning.training import Phase, compile_model
 
     nothing: Any = lambda: None  # noqa: E731

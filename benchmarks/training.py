@@ -90,7 +90,7 @@ def measure(quick: bool) -> Tables:
             tables = {"Against references": against_references(begin_some, size, base)}
         if not quick:
             with workers() as begin_some:
-                tables["By batch, and without XLA"] = by_size(begin_some, size, (8, 32, 64))
+                tables["By batch, and without XLA"] = by_size(begin_some, size, (8, 16, 64))
         with workers() as begin_some:
             tables["By backend"] = by_backend(begin_some, size, base)
     return tables

@@ -28,11 +28,11 @@ class ModelConfig:
     vocabulary_size: int
     num_regions: int
     feature_depth: int
-    feature_units: int = 512
-    attention_units: int = 384
-    lstm_units: int = 512
-    embedding_units: int = 200
-    dropout: float = 0.4
+    feature_units: int
+    attention_units: int
+    lstm_units: int
+    embedding_units: int
+    dropout: float = 0.0
     attention_penalty: float = 0.0
 
 

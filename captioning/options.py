@@ -70,7 +70,7 @@ class WordOptions:
     """Which words, and where their vectors come from."""
 
     min_count: int = dial(5, "words seen less often than this in the training captions become <unk>")
-    caption_length: int = dial(20, "words of a caption kept for training, the end counted; longer ones are cut")
+    caption_length: int = dial(16, "words of a caption kept for training, the end counted; longer ones are cut")
     glove: str = dial("auto", "word vectors: a glove.*.txt or .zip, auto (a file in glove/, else fit), fit, none")
     glove_frozen_epochs: int = dial(2, "epochs before the word vectors are trained too")
 
@@ -87,11 +87,11 @@ class ModelOptions:
     encoder: str = dial("resnet50", "the network that looks at the image", choices=ENCODERS)
     encoder_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
     image_size: int = dial(0, "side of the square the image is brought to; 0: 224, pocket 128, tiny 132")
-    feature_units: int = dial(512, "width of the projected features")
-    attention_units: int = dial(384, "width of the additive attention")
-    lstm_units: int = dial(512, "width of the LSTM")
-    embedding_units: int = dial(200, "width of the word vectors")
-    dropout: float = dial(0.4, "share of features, words and outputs dropped in training")
+    feature_units: int = dial(384, "width of the projected features")
+    attention_units: int = dial(128, "width of the additive attention")
+    lstm_units: int = dial(384, "width of the LSTM")
+    embedding_units: int = dial(300, "width of the word vectors")
+    dropout: float = dial(0.25, "share of features, words and outputs dropped in training")
     attention_penalty: float = dial(0.0, "weight of the doubly stochastic penalty: every region looked at once")
 
     def __post_init__(self) -> None:
@@ -106,19 +106,19 @@ class ModelOptions:
 class TrainOptions:
     """How the captioner is trained."""
 
-    epochs: int = dial(15, "passes over the training captions")
-    batch_size: int = dial(32, "images a step, each with all its captions")
+    epochs: int = dial(10, "passes over the training captions")
+    batch_size: int = dial(16, "images a step, each with all its captions")
     views: int = dial(1, "looks at every training image: itself, its mirror image, crops; each epoch shows one")
     captions_per_image: int = dial(5, "captions of an image a step; where it has more, others each epoch")
-    learning_rate: float = dial(1e-3, "the highest rate; it warms up, then falls along a cosine")
+    learning_rate: float = dial(2e-3, "the highest rate; it warms up, then falls along a cosine")
     warmup: float = dial(0.03, "share of the steps in which the rate rises")
     weight_decay: float = dial(1e-2, "AdamW's weight decay")
     label_smoothing: float = dial(0.1, "share of a target's weight spread over all words")
     clip_norm: float = dial(5.0, "longest gradient")
     fine_tune_epochs: int = dial(0, "epochs from images afterwards, with the encoder's last stage trained too")
-    fine_tune_rate: float = dial(3e-5, "the highest rate of that phase")
-    reinforce_epochs: int = dial(0, "epochs of self-critical training at the end: the captioner's own captions, scored")
-    reinforce_rate: float = dial(5e-5, "the highest rate of that phase")
+    fine_tune_rate: float = dial(3e-4, "the highest rate of that phase")
+    reinforce_epochs: int = dial(2, "epochs of self-critical training at the end: the captioner's own captions, scored")
+    reinforce_rate: float = dial(1e-4, "the highest rate of that phase")
     reinforce_samples: int = dial(5, "captions of an image that are sampled and compared with one another")
     reinforce_temperature: float = dial(0.6, "of that sampling: below 1 safer, so that good is compared with better")
     reinforce_anchor: float = dial(0.0, "weight of people's captions, learnt along in that phase")
@@ -257,15 +257,20 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "caption_length": 18,
     "label_smoothing": 0.02,
     "learning_rate": 4e-3,
-    "batch_size": 16,
+    "reinforce_epochs": 0,
     "length_penalty": 1.0,
     "no_repeat_ngram_size": 0,
 }
 
-FEEDBACK: dict[str, Any] = {"epochs": 3, "learning_rate": 3e-4}  # what suits a bundle that learns from corrections
+FEEDBACK: dict[str, Any] = {  # what suits a bundle that learns from corrections
+    "epochs": 3,
+    "learning_rate": 3e-4,
+    "reinforce_epochs": 0,
+}
 
 SMOKE: dict[str, Any] = {
     "epochs": 1,
+    "reinforce_epochs": 0,
     "batch_size": 8,
     "feature_units": 16,
     "attention_units": 16,
