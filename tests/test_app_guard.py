@@ -1,14 +1,16 @@
 """What reaches the page: nobody without the password, no other page in a person's name, no more than has room."""
 
 import asyncio
+import logging
 import os
+import sys
 import time
 
 import gradio
 import httpx
 import pytest
 
-from captioning.app import guard, serve
+from captioning.app import guard, manners, serve
 from captioning.app.guard import API, OPEN, OPEN_UNDER, QUESTION, UPLOAD, size_of
 
 ADA = {"username": "ada", "password": "lovelace"}
@@ -184,10 +186,29 @@ def test_nothing_is_fetched_from_addresses_that_people_send(tmp_path):
     address = "https://huggingface.co/a.png"  # which Gradio trusts
     kept = {name: getattr(processing_utils.sh, name) for name in ("get", "async_validate_url")}
     try:
-        serve.fetch_nothing()
+        manners.fetch_nothing()
         with pytest.raises(gradio.Error, match="send the file itself"):
             asyncio.run(processing_utils.async_ssrf_protected_download(address, str(tmp_path)))
         with pytest.raises(Exception, match="File not allowed"):
             asyncio.run(route_utils.secure_url_stream_response(address, httpx.Request("GET", LOCAL)))
     finally:
         vars(processing_utils.sh).update(kept)
+
+
+def test_what_failed_is_printed_but_nothing_that_was_sent(capsys):
+    from gradio import queueing, routes
+
+    kept, secret = (queueing.traceback, routes.traceback), "Ada\nThe app is on fire"
+    try:
+        manners.print_nothing_sent()
+        try:
+            raise ValueError(secret)
+        except ValueError:
+            queueing.traceback.print_exc()
+            record = logging.makeLogRecord({"msg": "Exception", "exc_info": sys.exc_info()})
+        assert "Ada" not in manners._Formatter().format(record)
+    finally:
+        queueing.traceback, routes.traceback = kept
+    printed = capsys.readouterr().err
+    assert printed.startswith("ValueError, in answering somebody:\n  File")
+    assert not {"Ada", "fire"} & set(printed.split())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.app.guard import HERE, Guard
+from captioning.app.manners import fetch_nothing, print_nothing_sent
 from captioning.app.shelf import Shelf
 from captioning.app.throttle import LoginThrottle
 from captioning.errors import BundleError, CaptioningError
@@ -153,18 +154,8 @@ def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials:
             prevent_thread_lock=True,
             quiet=True,
         )
+    print_nothing_sent()
     return page
-
-
-def fetch_nothing() -> None:
-    """Keeps Gradio from asking other machines for the pictures behind addresses that people send instead of files."""
-    import gradio as gr
-    from gradio.processing_utils import sh
-
-    async def refuse(*arguments: Any, **settings: Any) -> Any:
-        raise gr.Error("No picture is fetched from an address; send the file itself.", print_exception=False)
-
-    sh.get = sh.async_validate_url = refuse  # through which all goes that it fetches
 
 
 def greeting(service: Service, link: str | None, credentials: tuple[str, str] | None) -> str:
