@@ -80,6 +80,11 @@ def test_doors_of_gradio_that_nothing_is_behind_are_closed(served, name):
     assert served().ask("POST", f"{API}/{name}").json() == {"detail": guard.NOTHING[1]}
 
 
+@pytest.mark.parametrize("path", ["/static/" + "a" * 256, f"{API}/file=a%00b"])
+def test_names_that_no_disk_has_are_not_looked_for(served, path):
+    assert served().ask("GET", path).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("headers", "is_let_in"),
     [

@@ -23,6 +23,7 @@ OPEN_UNDER = ("/assets/", "/static/", "/svelte/", f"{API}/startup-events")  # th
 UNUSED = ("component_server", "deep_link", "dev/", "process_recording", "proxy=", "stream/", "vibe-")
 CLOSED = tuple(f"{API}/{name}" for name in UNUSED)  # doors of Gradio's that this page has nothing behind
 
+LONGEST_NAME = 255  # bytes of a file's, on most disks
 ROOM = 500 * 2**20  # bytes of pictures that are kept at once
 QUESTION = 2**20  # bytes of any other request
 RECOUNT = 10.0  # seconds for which the size of their folder is believed
@@ -86,7 +87,7 @@ def refusal(request: HTTPConnection, room: int) -> tuple[int, str] | None:
     """Status and sentence for who may not ask for this, or sends too much at once; None for all others."""
     app, path = request.scope["app"], request.scope["path"]
     length = int(request.headers.get("content-length", 0))
-    if path.startswith(CLOSED):
+    if path.startswith(CLOSED) or "\0" in path or any(len(name.encode()) > LONGEST_NAME for name in path.split("/")):
         return NOTHING
     if app.auth is None and _host(request) not in HERE:
         return ELSEWHERE
