@@ -40,7 +40,12 @@ class Served:
         settings = os.environ | {"TMPDIR": str(self.scratch), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--feedback", self.said, *flags], stdout=log, stderr=log, env=settings, cwd=folder
+                [*command, "--feedback", self.said, *flags],
+                stdout=log,
+                stderr=log,
+                env=settings,
+                cwd=folder,
+                start_new_session=True,
             )
 
     @property
@@ -89,7 +94,8 @@ def served(bundle, folder, *flags, first="", before=()):
         app.wait()
         yield app
     finally:
-        app.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(app.process.pid, signal.SIGKILL)  # also what a program around it leaves
         app.process.wait(60)
 
 
