@@ -129,6 +129,7 @@ class Captioner:
                 if row is not None
             }
             found = decoder.search(padded, chance=chance, **alike)
+            _refuse_nonsense(found)
             captions += [self._caption(found, row, options) for row in range(len(part))]
         return captions
 
@@ -222,6 +223,14 @@ def regions_within(region: Region, side: int) -> np.ndarray:
 def _covered(low: float, high: float) -> np.ndarray:
     lines = np.arange(FINE)
     return np.clip(np.minimum(lines + 1, high * FINE) - np.maximum(lines, low * FINE), 0, 1)
+
+
+def _refuse_nonsense(found: Decoded) -> None:
+    if np.isnan(found.log_probs[:, 0]).any():
+        raise CaptioningError(
+            "The network's numbers for this picture are none (NaN), so there is no caption of it: its weights or its"
+            " arithmetic are broken; python -m captioning doctor says more of a bundle."
+        )
 
 
 def _exists(found: Decoded, row: int, rank: int) -> bool:

@@ -1,15 +1,18 @@
-"""Bundles that the app cannot open: left out where it found them itself, an error where a person named them."""
+"""Bundles that the app cannot open, left out or an error where a person named them; captioners that do not answer."""
 
 import json
 import shutil
+import threading
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
 from captioning.app import serve
+from captioning.app import shelf as room
 from captioning.app.shelf import Shelf, find_bundles
 from captioning.app.widgets import refusing
-from captioning.errors import BundleError
+from captioning.errors import BundleError, CaptioningError, ImageError
 
 
 @pytest.fixture
@@ -90,3 +93,27 @@ def test_a_bundle_says_what_it_was_trained_on_or_nothing(saved, tmp_path):
     ):
         (tmp_path / "small" / "config.json").write_text(json.dumps(config | {"about": about}))
         assert (shelf.data("small"), shelf.draws("small")) == (data, draws)
+
+
+def test_one_that_hangs_is_given_up_and_the_next_is_answered(saved, monkeypatch):
+    forever, made = threading.Event(), []
+
+    def load(folder, **_):
+        made.append(SimpleNamespace(caption=(lambda: "a dog") if made else forever.wait))
+        return made[-1]
+
+    monkeypatch.setattr("captioning.load", load)
+    monkeypatch.setattr(room, "LONGEST", 0.2)
+    shelf = Shelf([saved])
+    with pytest.raises(CaptioningError, match="did not answer"), shelf.captioner("small") as captioner:
+        captioner.caption()
+    with shelf.captioner("small") as captioner:
+        assert captioner.caption() == "a dog"
+    forever.set()
+
+
+def test_what_a_captioner_refuses_is_told_as_it_is(saved):
+    with Shelf([saved]).captioner("small") as captioner:
+        with pytest.raises(ImageError, match="does not exist"):
+            captioner.caption("nowhere.png")
+        assert captioner.image_size == 32

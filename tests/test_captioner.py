@@ -271,6 +271,21 @@ def test_confidence_comes_with_the_bundle_and_with_beams(captioner, pictures):
     assert sure.caption(pictures[0], GREEDY).confidence is None
 
 
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+@pytest.mark.parametrize("strategy", ["beam", "greedy", "sample"])
+def test_numbers_that_are_none_are_an_error_and_no_caption(captioner, pictures, strategy, poison):
+    options = DecodeOptions(strategy=strategy, max_length=6)
+    captioner.caption(pictures[0], options)
+    weights = captioner.model.head.get_weights()
+    try:
+        captioner.model.head.set_weights([weights[0], np.full_like(weights[1], poison)])
+        with pytest.raises(CaptioningError, match="there is no caption of it"):
+            captioner.caption(pictures[:2], options)
+    finally:
+        captioner.model.head.set_weights(weights)
+    assert captioner.caption(pictures[0], options).text
+
+
 def test_what_is_no_picture_is_refused(captioner, tmp_path):
     with pytest.raises(ImageError, match="does not exist"):
         captioner.caption(tmp_path / "none.jpg")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 import app_gradio
 import captioning
@@ -217,6 +218,20 @@ def test_versions_are_bounded_on_both_sides(requirement):
     signs = {specifier.operator for specifier in requirement.specifier}
     assert signs & {"==", "~=", ">=", ">"}
     assert signs & {"==", "~=", "<=", "<"}
+
+
+def test_no_version_with_a_known_hole_is_allowed():
+    oldest = {
+        "gradio": "6.16",
+        "keras": "3.14.1",
+        "pillow": "12.3.0",
+        "python-multipart": "0.0.18",
+        "starlette": "0.47.2",
+    }
+    floors = {one.name: [part.version for part in one.specifier if part.operator == ">="] for one in requirements()}
+    for name, version in oldest.items():
+        assert floors[name]
+        assert max(map(Version, floors[name])) >= Version(version), name
 
 
 def test_what_is_imported_is_required():

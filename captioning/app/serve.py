@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from captioning.app.guard import HERE, Guard
+from captioning.app.manners import fetch_nothing, print_nothing_sent
 from captioning.app.shelf import Shelf
 from captioning.app.throttle import LoginThrottle
 from captioning.errors import BundleError, CaptioningError
 from captioning.extras.feedback import FeedbackStore
 from captioning.quiet import import_keras
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 LARGEST = "10mb"  # of an upload
-GUARD: dict[str, Any] = {"middleware": [(LoginThrottle, (), {})]}  # as Starlette wants it
+GUARD: dict[str, Any] = {"middleware": [(Guard, (), {}), (LoginThrottle, (), {})]}  # as Starlette wants it
 ASKED = "Whoever shared this page knows its user and password. After ten wrong ones it does not answer for a minute."
 PEOPLE = 128  # sessions that are remembered, those used last
 
@@ -39,7 +40,7 @@ class Service:
     @property
     def is_public(self) -> bool:
         """Whether others than the person at this computer can reach it."""
-        return self.share or self.host not in LOCAL
+        return self.share or self.host not in HERE
 
     def credentials(self) -> tuple[str, str] | None:
         """The user and the password that are asked for; a public page is never without."""
@@ -90,6 +91,7 @@ def scratch_folder() -> Iterator[None]:
     """A folder for uploads and what is made of them, for Gradio and to be removed with all that is in it."""
     with tempfile.TemporaryDirectory(prefix="captioning-", ignore_cleanup_errors=True) as folder:
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
+        os.environ |= {"GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000"}  # else it sums up all requests at every one
         yield
 
 
@@ -130,6 +132,7 @@ def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials:
     from captioning.app.page import LOOKS, THEME, build_page
 
     page = build_page(shelf, store, is_public=service.is_public)
+    fetch_nothing()
     with contextlib.redirect_stdout(io.StringIO()):  # Gradio's own lines, in place of which we print ours
         page.launch(
             server_name=service.host,
@@ -151,6 +154,7 @@ def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials:
             prevent_thread_lock=True,
             quiet=True,
         )
+    print_nothing_sent()
     return page
 
 

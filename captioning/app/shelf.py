@@ -1,12 +1,14 @@
 """The bundles on offer: found, loaded when first asked for, kept, and lent to one request at a time.
 
-Knows nothing of pages. Keras is not asked to do two things at once, so there is one lock for all bundles.
+Knows nothing of pages. Keras is not asked to do two things at once, so there is one lock for all bundles; one that does
+not answer is given up, and whoever asks next is answered by a fresh one.
 """
 
 import contextlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from captioning.errors import BundleError, CaptioningError
 from captioning.options import DecodeOptions
 
 POCKET = "pocket"  # the bundle that comes along, which needs nothing from elsewhere
+LONGEST = 60.0  # seconds that one look or search may take
 
 
 def find_bundles(artifacts: Path) -> list[Path]:
@@ -88,7 +91,42 @@ class Shelf:
         with self._lock:
             if name not in self._captioners:
                 self._captioners[name] = captioning.load(folder, encoder_weights=self._weights)
-            yield self._captioners[name]
+            try:
+                yield Patient(self._captioners[name])
+            except TimeoutError:
+                del self._captioners[name]
+                raise CaptioningError(f"{name} did not answer within {LONGEST:.0f} seconds; try again.") from None
+
+
+class Patient:
+    """A captioner that is asked in a thread of its own, which can be left behind where it hangs."""
+
+    def __init__(self, captioner: Any) -> None:
+        self._captioner = captioner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._captioner, name)
+
+    def caption(self, *arguments: Any, **settings: Any) -> Any:
+        """As the captioner's own; a TimeoutError where it takes too long."""
+        return _answer(lambda: self._captioner.caption(*arguments, **settings))
+
+    def alternatives(self, *arguments: Any, **settings: Any) -> Any:
+        """As the captioner's own; a TimeoutError where it takes too long."""
+        return _answer(lambda: self._captioner.alternatives(*arguments, **settings))
+
+
+def _answer(question: Callable[[], Any]) -> Any:
+    answer: Future[Any] = Future()
+
+    def think() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=think, daemon=True).start()
+    return answer.result(LONGEST)
 
 
 def all_beams(options: DecodeOptions) -> DecodeOptions:
