@@ -22,7 +22,7 @@ from keras import ops
 from tqdm import tqdm
 
 from captioning.batches import Batches, Examples, epoch_order
-from captioning.checkpoint import Progress, load_checkpoint, save_checkpoint
+from captioning.checkpoint import KEPT, Progress, has_checkpoint, load_checkpoint, save_checkpoint
 from captioning.errors import MissingExtra, Stopped, StorageError, TrainingError
 from captioning.model import CaptionModel
 from captioning.options import RunOptions, TrainOptions
@@ -172,9 +172,9 @@ class Run:
 
         A phase is taken from `phases` when the one before is over, with the weights of the best epoch so far.
         """
-        require_space(
-            self.folder, 2 * ARRAYS * 4 * self.model.count_params(), flag="--artifacts"
-        )  # a new one beside it
+        kept = sum(file.stat().st_size for file in self.folder.glob("checkpoint*.npz"))
+        needed = (KEPT + 1) * ARRAYS * 4 * self.model.count_params()  # a new one is written beside those kept
+        require_space(self.folder, needed - kept, flag="--artifacts")
         progress = self._resume()
         stop = StopRequest()
         with stop.listening():
@@ -192,7 +192,7 @@ class Run:
 
     def _resume(self) -> Progress:
         self._optimizer_values: list[np.ndarray] = []
-        if not self._checkpoint.exists():
+        if not has_checkpoint(self._checkpoint):
             return Progress()
         progress, values = load_checkpoint(self._checkpoint, self.recipe)
         own = self.model.variables
@@ -338,7 +338,7 @@ def _suited() -> str:
 
 def refuse_to_destroy(folder: Path, workshop: Path, options: RunOptions) -> None:
     """Refuses a training that would replace a finished bundle or an unfinished training without being told to."""
-    unfinished = (workshop / "checkpoint.npz").exists()
+    unfinished = has_checkpoint(workshop / "checkpoint.npz")
     if options.resume and not unfinished:
         raise StorageError(f"{workshop} holds no training to resume; leave --resume out to begin one.")
     if options.resume or options.overwrite:

@@ -15,6 +15,7 @@ import pytest
 from captioning import storage
 from captioning.errors import StorageError
 from captioning.storage import explain_disk_errors, hold, replacing, require_space, write_whole
+from tests.faults import FaultyDisk
 
 HOLDER = """
 import sys, time
@@ -74,6 +75,20 @@ def test_a_block_that_fails_changes_nothing(old, error):
     with pytest.raises(error):
         write_half()
     assert_only(old.parent, "state", b"old")
+
+
+def test_what_was_there_is_kept_under_another_name(old):
+    for data in (b"new", b"newer"):
+        with replacing(old, earlier=old.with_name("earlier")) as file:
+            file.write(data)
+    assert {path.name: path.read_bytes() for path in old.parent.iterdir()} == {"state": b"newer", "earlier": b"new"}
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_its_name(old):
+    with FaultyDisk(old.parent) as disk:
+        write_whole(old, b"new")
+    order = [("open", ".state.tmp"), ("write", ".state.tmp"), ("fsync", ".state.tmp"), ("replace", "state")]
+    assert disk.done[1:] == [*order, ("fsync", old.parent.name)]  # after mkdir
 
 
 def test_the_name_is_taken_only_at_the_end(old):
@@ -164,7 +179,10 @@ def other_holder(folder: Path):
 def test_a_second_holder_is_refused_until_the_first_is_gone(tmp_path):
     folder = tmp_path / "training"
     with other_holder(folder) as process:
-        with pytest.raises(StorageError, match=rf"process {process.pid} on .*--name") as refused, hold(folder):
+        with (
+            pytest.raises(StorageError, match=rf"process {process.pid} on .*, since 20.*--name") as refused,
+            hold(folder),
+        ):
             pass
         assert str(folder) in str(refused.value)
         process.send_signal(signal.SIGKILL)

@@ -318,6 +318,18 @@ def test_a_full_disk_keeps_the_older_checkpoint(usual, tmp_path, monkeypatch):
     assert trained(tmp_path) == usual[2]
 
 
+def test_space_is_asked_for_a_third_checkpoint_beside_the_two_kept(usual, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "require_space", lambda folder, needed, flag: asked.append(needed))
+    for folder in (tmp_path, usual[0].folder):
+        run = run_in(folder)
+        run.train([])
+    one = 4 * training.ARRAYS * run.model.count_params()
+    kept = sum(file.stat().st_size for file in run.folder.glob("*.npz"))
+    assert kept > 0
+    assert asked == [3 * one, 3 * one - kept]
+
+
 def test_a_disk_too_small_for_checkpoints_is_told_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_free", lambda path: 1000)
     run = run_in(tmp_path)
