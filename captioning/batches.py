@@ -18,6 +18,7 @@ class Examples:
     array: np.ndarray  # (rows, L, D) grids or (rows, H, W, 3) images
     rows: np.ndarray  # (N, views) rows of each image; each epoch of training shows one of its views
     tokens: list[np.ndarray]
+    names: Sequence[str] = ()  # of the images, for people
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -33,7 +34,8 @@ def examples_of(
 ) -> Examples:
     """The examples of a split {image: captions}; `encode` turns captions into (captions, T + 1) ids."""
     rows = [[features.rows[image], *features.views.get(image, ())] for image in split]
-    return Examples(features.array, np.array(rows), [encode(captions) for captions in split.values()])
+    tokens = [encode(captions) for captions in split.values()]
+    return Examples(features.array, np.array(rows), tokens, [str(image) for image in split])
 
 
 class Batches(keras.utils.PyDataset):
@@ -65,6 +67,10 @@ class Batches(keras.utils.PyDataset):
         """The numbers of the images in a batch."""
         begin = (self.first + index) * self.batch_size
         return self.images[begin : begin + self.batch_size]
+
+    def names(self, index: int) -> list[str]:
+        """What these images are called, where that is known."""
+        return [self.examples.names[image] for image in self.shown(index)] if self.examples.names else []
 
     def __getitem__(self, index: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         images = self.shown(index)

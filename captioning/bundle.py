@@ -7,7 +7,10 @@ No pickle is read and no code is run: the architecture is ours, the files hold n
 import contextlib
 import hashlib
 import json
+import platform
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -25,7 +28,7 @@ from captioning.errors import BundleError, CaptioningError
 from captioning.features import PROBES, build_encoder, earlier_weights, image_size_of, probe
 from captioning.model import CaptionModel, ModelConfig
 from captioning.options import DecodeOptions, ModelOptions
-from captioning.storage import explain_disk_errors, write_whole
+from captioning.storage import explain_disk_errors, sync_folder, write_whole
 from captioning.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -97,8 +100,8 @@ def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about:
 
 def _swap(fresh: Path, folder: Path) -> None:
     old = _aside(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # else a save was killed in the middle of its swap, and the older bundle is the one aside
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     try:
         fresh.rename(folder)
@@ -106,6 +109,7 @@ def _swap(fresh: Path, folder: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
+    sync_folder(folder.parent)  # before what made the bundle is forgotten
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -133,8 +137,23 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
         "decoding": asdict(parts.decoding),
         "calibration": asdict(parts.calibration) if parts.calibration else None,
         "about": about,
+        "made_with": made_with(),
         "files": sums,
     }
+
+
+def made_with() -> dict[str, str]:
+    """The versions that a bundle is made with, and the commit of this code where it is worked on."""
+    backend = keras.backend.backend()
+    versions = {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__}
+    versions[backend] = sys.modules[backend].__version__
+    root = Path(__file__).parents[1]
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+            versions["commit"] = found.stdout.strip()
+    return versions
 
 
 def weights_bytes(model: keras.Model, *, without: Sequence[Any] = ()) -> bytes:

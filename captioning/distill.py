@@ -21,7 +21,7 @@ from captioning.batches import epoch_order
 from captioning.bundle import weights_bytes
 from captioning.catalogue import catalogue
 from captioning.check import clean, inspect
-from captioning.checkpoint import Progress, load_checkpoint, save_checkpoint
+from captioning.checkpoint import Progress, has_checkpoint, load_checkpoint, save_checkpoint
 from captioning.data import Dataset
 from captioning.errors import DataError, Stopped, StorageError
 from captioning.features import Features, build_encoder, read_features, weights_key
@@ -190,7 +190,7 @@ class Teaching:
         return [*self.student.variables, *self.student.optimizer.variables]
 
     def _resumed(self) -> Progress:
-        if not self.checkpoint.exists():
+        if not has_checkpoint(self.checkpoint):
             return Progress()
         progress, values = load_checkpoint(self.checkpoint, self.recipe)
         for variable, value in zip(self._variables, values, strict=True):

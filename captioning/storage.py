@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from io import RawIOBase
 from pathlib import Path
@@ -48,8 +49,11 @@ def _in_words(count: int) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write under a temporary name; when the block ends well it is on the disk and takes the real name."""
+def replacing(path: Path, *, earlier: Path | None = None) -> Iterator[BinaryIO]:
+    """A file to write under a temporary name; when the block ends well it is on the disk and takes the real name.
+
+    What had that name is then gone, or is called `earlier`.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with explain_disk_errors(path):
         try:
@@ -58,6 +62,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if earlier and path.exists():
+                os.replace(path, earlier)
             os.replace(temporary, path)
             sync_folder(path.parent)
         except BaseException:
@@ -101,10 +107,10 @@ def _take(file: RawIOBase, folder: Path) -> None:
     is_ours = _lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(folder / ".lock"))
     if not is_ours:
         file.seek(0)
-        holder = (file.read() or b"").decode()
+        holder = (file.read() or b"begun just now").decode()
         raise StorageError(f"Another training ({holder}) writes to {folder}; wait for it, or use --name.")
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M')}".encode())
 
 
 def _tidy(folder: Path) -> None:

@@ -22,7 +22,7 @@ from keras import ops
 from tqdm import tqdm
 
 from captioning.batches import Batches, Examples, epoch_order
-from captioning.checkpoint import Progress, load_checkpoint, save_checkpoint
+from captioning.checkpoint import KEPT, Progress, has_checkpoint, load_checkpoint, save_checkpoint
 from captioning.errors import MissingExtra, Stopped, StorageError, TrainingError
 from captioning.model import CaptionModel
 from captioning.options import RunOptions, TrainOptions
@@ -71,9 +71,16 @@ class SmoothedCrossEntropy(keras.losses.Loss):
 class Watch(keras.callbacks.Callback):
     """Shows the steps of an epoch, stops where told to or at a loss that is no number, takes up interrupted means."""
 
-    def __init__(self, description: str, progress: Progress, steps: int, stop: "StopRequest") -> None:
+    def __init__(
+        self,
+        description: str,
+        progress: Progress,
+        steps: int,
+        stop: "StopRequest",
+        names: Callable[[int], Sequence[str]] = lambda index: (),  # of the images of a batch
+    ) -> None:
         super().__init__()
-        self.progress, self.stop = progress, stop
+        self.progress, self.stop, self.names = progress, stop, names
         self.bar = tqdm(total=steps, initial=progress.step, desc=description, unit="step", leave=False, disable=None)
         self.reward = keras.metrics.Mean(name="reward")
 
@@ -90,7 +97,7 @@ class Watch(keras.callbacks.Callback):
         self.progress.step += 1
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            raise diverged(f"The loss became {loss}", self.progress)
+            raise diverged(f"The loss became {loss}", self.progress, self.names(batch))
         self.bar.update()
         self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False)
         if self.stop.signal:
@@ -124,11 +131,12 @@ class StopRequest:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
 
 
-def diverged(what: str, progress: Progress) -> TrainingError:
-    """The error of a training whose numbers ran away."""
+def diverged(what: str, progress: Progress, names: Sequence[str] = ()) -> TrainingError:
+    """The error of a training whose numbers ran away, with the names of the images that were shown last."""
+    images = f"; the images of that step: {', '.join(names)}" if names else ""
     return TrainingError(
         f"{what} at step {progress.step} of epoch {progress.epoch + 1}; training stopped, the last checkpoint is kept. "
-        "Lower --learning-rate or --clip-norm, or use --precision float32."
+        f"Lower --learning-rate or --clip-norm, or use --precision float32{images}."
     )
 
 
@@ -172,9 +180,9 @@ class Run:
 
         A phase is taken from `phases` when the one before is over, with the weights of the best epoch so far.
         """
-        require_space(
-            self.folder, 2 * ARRAYS * 4 * self.model.count_params(), flag="--artifacts"
-        )  # a new one beside it
+        kept = sum(file.stat().st_size for file in self.folder.glob("checkpoint*.npz"))
+        needed = (KEPT + 1) * ARRAYS * 4 * self.model.count_params()  # a new one is written beside those kept
+        require_space(self.folder, needed - kept, flag="--artifacts")
         progress = self._resume()
         stop = StopRequest()
         with stop.listening():
@@ -192,7 +200,7 @@ class Run:
 
     def _resume(self) -> Progress:
         self._optimizer_values: list[np.ndarray] = []
-        if not self._checkpoint.exists():
+        if not has_checkpoint(self._checkpoint):
             return Progress()
         progress, values = load_checkpoint(self._checkpoint, self.recipe)
         own = self.model.variables
@@ -218,11 +226,12 @@ class Run:
         started = time.monotonic()
         self.model.train_words(progress.epoch >= self.words_frozen_epochs)
         batches = self._batches(phase.train, epoch_order(self.options.seed, progress.epoch), progress.step)
-        watch = Watch(f"epoch {progress.epoch + 1} ({phase.name})", progress, batches.first + len(batches), stop)
+        steps = batches.first + len(batches)
+        watch = Watch(f"epoch {progress.epoch + 1} ({phase.name})", progress, steps, stop, batches.names)
         logs = self._follow(phase.lesson, batches, watch) if phase.lesson else self._fit(batches, watch, progress)
         if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
             raise diverged("The weights became infinite or no numbers", progress)
-        if stop.signal and progress.step < batches.first + len(batches):
+        if stop.signal and progress.step < steps:
             progress.running_means = [float(np.asarray(variable)) for variable in watch.means]
             self._save(progress)
             self._leave(progress)
@@ -338,7 +347,7 @@ def _suited() -> str:
 
 def refuse_to_destroy(folder: Path, workshop: Path, options: RunOptions) -> None:
     """Refuses a training that would replace a finished bundle or an unfinished training without being told to."""
-    unfinished = (workshop / "checkpoint.npz").exists()
+    unfinished = has_checkpoint(workshop / "checkpoint.npz")
     if options.resume and not unfinished:
         raise StorageError(f"{workshop} holds no training to resume; leave --resume out to begin one.")
     if options.resume or options.overwrite:

@@ -1,11 +1,13 @@
 """An epoch shows every caption once, in an order that only seed and epoch decide; what is missing weighs nothing."""
 
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from captioning.batches import Batches, Examples, epoch_order
+from captioning.batches import Batches, Examples, epoch_order, examples_of
 
 LENGTH = 4
 
@@ -100,6 +102,25 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert shown(first) != shown(other_epoch)
     assert shown(first) != shown(other_seed)
     assert shown(batches(data, None)) == sorted(shown(batches(data, None)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_epoch_shows_the_same_in_another_order(seed):
+    data = examples(*[2] * 9)
+    epochs = [shown(batches(data, epoch, seed=seed)) for epoch in range(3)]
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1
+
+
+def test_the_images_of_a_batch_are_named():
+    split = {Path(f"{name}.jpg"): [name] for name in "abc"}
+    features = SimpleNamespace(
+        array=np.zeros((3, 1, 1)), rows={image: row for row, image in enumerate(split)}, views={}
+    )
+    data = examples_of(features, split, lambda captions: np.ones((len(captions), 3), int))
+    assert [batches(data, None).names(index) for index in (0, 1)] == [["a.jpg", "b.jpg"], ["c.jpg"]]
+    assert batches(data, None, first=1).names(0) == ["c.jpg"]
+    assert batches(examples(1), None).names(0) == []
 
 
 def test_first_skips_exactly_the_batches_before():

@@ -74,6 +74,13 @@ def test_a_bundle_holds_what_it_was_given(saved, parts):
     assert Tokenizer.from_pickle((saved / "tokenizer.pkl").read_bytes()).words == parts.tokenizer.words
 
 
+def test_a_bundle_tells_what_it_was_made_with(saved):
+    told = config_of(saved)["made_with"]
+    assert told["keras"] == keras.__version__
+    assert {"python", "numpy", keras.backend.backend()} <= told.keys()
+    assert len(told.get("commit", "0" * 40)) == 40
+
+
 def test_every_weight_is_filed_under_its_own_name(saved):
     """Keras numbers layers whose attribute comes after "layers" in the alphabet in the order in which they are made."""
     with h5py.File(saved / "model.weights.h5") as file:
@@ -331,6 +338,16 @@ def test_a_kill_in_the_middle_of_the_swap_keeps_the_older_bundle(copy, parts, mo
     captioning.load(copy)
     save(copy, parts)
     assert config_of(copy)["about"] == {"seed": 2}
+
+
+def test_after_that_kill_a_save_that_is_refused_keeps_the_older_bundle_too(copy, parts, monkeypatch):
+    monkeypatch.setattr(Path, "rename", fail_at(1, Path.rename, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        save(copy, parts)
+    monkeypatch.setattr(Path, "rename", fail_at(0, Path.rename, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        save(copy, parts)
+    captioning.load(copy)
 
 
 def test_a_first_save_that_fails_leaves_no_bundle(tmp_path, parts, monkeypatch):

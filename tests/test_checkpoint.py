@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from captioning.checkpoint import Progress, load_checkpoint, save_checkpoint
+from captioning.checkpoint import Progress, has_checkpoint, load_checkpoint, save_checkpoint
 from captioning.errors import StorageError
 
 RECIPE = {"data": {"dataset": "scenes", "force": ("a", "b")}, "training": {"seed": 1, "rate": 1e-3}, "vocabulary": 9}
@@ -70,7 +70,49 @@ def test_saving_again_replaces(path):
     save_checkpoint(path, RECIPE, Progress(epoch=9), [np.float32(1)])
     found, values = load_checkpoint(path, RECIPE)
     assert (found.epoch, len(values), found.best_weights) == (9, 1, [])
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["checkpoint.earlier.npz", path.name]
+    save_checkpoint(path, RECIPE, Progress(epoch=10), [])
+    assert len(list(path.parent.iterdir())) == 2
+
+
+@pytest.fixture
+def two(path):
+    """The newest of two checkpoints, after epochs 3 and 4."""
+    save_checkpoint(path, RECIPE, Progress(epoch=4), VALUES)
+    return path
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:99]), lambda path: path.unlink()])
+def test_where_the_newest_is_damaged_the_one_before_is_gone_on_with(two, capsys, damage):
+    damage(two)
+    assert has_checkpoint(two)
+    for _ in range(2):
+        assert_whole(load_checkpoint(two, RECIPE))
+    told = capsys.readouterr().err
+    assert told == f"{two} cannot be read; going on from the checkpoint before it, after 3 epochs and 2 steps.\n"
+    save_checkpoint(two, RECIPE, Progress(epoch=4), VALUES)
+    two.write_bytes(b"")
+    assert_whole(load_checkpoint(two, RECIPE))
+
+
+def test_another_recipe_is_refused_though_there_is_one_before(two):
+    with pytest.raises(StorageError, match="belongs to another training"):
+        load_checkpoint(two, RECIPE | {"vocabulary": 10})
+    two.write_bytes(b"")
+    with pytest.raises(StorageError, match="belongs to another training"):
+        load_checkpoint(two, RECIPE | {"vocabulary": 10})
+    assert two.read_bytes() == b""
+
+
+def test_two_damaged_checkpoints_are_refused(two):
+    for file in two.parent.iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(StorageError, match="start again with --overwrite"):
+        load_checkpoint(two, RECIPE)
+
+
+def test_nothing_kept_is_nothing_to_go_on_from(tmp_path):
+    assert not has_checkpoint(tmp_path / "checkpoint.npz")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +149,16 @@ def test_a_flipped_bit_is_refused_or_harmless(path):
         except StorageError:
             refused += 1
     assert refused > len(data) / 3 / 2
+
+
+def test_a_header_that_numpy_stumbles_over_is_refused(path):
+    save_checkpoint(path, RECIPE, Progress(), [np.zeros(9999)])  # too large to be checked whole before it is looked at
+    path.with_name("checkpoint.earlier.npz").unlink()
+    data = path.read_bytes()
+    place = data.rindex(b"}  ")
+    path.write_bytes(data[:place] + b"} (" + data[place + 3 :])
+    with pytest.raises(StorageError, match="not a checkpoint that can be read"):
+        load_checkpoint(path, RECIPE)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY", b"PK\x05\x06" + bytes(18)])

@@ -2,12 +2,15 @@
 
 import contextlib
 import errno
+import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,9 @@ import pytest
 from captioning import storage
 from captioning.errors import StorageError
 from captioning.storage import explain_disk_errors, hold, replacing, require_space, write_whole
+from tests.faults import FaultyDisk
 
+RACES = 100
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -74,6 +79,20 @@ def test_a_block_that_fails_changes_nothing(old, error):
     with pytest.raises(error):
         write_half()
     assert_only(old.parent, "state", b"old")
+
+
+def test_what_was_there_is_kept_under_another_name(old):
+    for data in (b"new", b"newer"):
+        with replacing(old, earlier=old.with_name("earlier")) as file:
+            file.write(data)
+    assert {path.name: path.read_bytes() for path in old.parent.iterdir()} == {"state": b"newer", "earlier": b"new"}
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_its_name(old):
+    with FaultyDisk(old.parent) as disk:
+        write_whole(old, b"new")
+    order = [("open", ".state.tmp"), ("write", ".state.tmp"), ("fsync", ".state.tmp"), ("replace", "state")]
+    assert disk.done[1:] == [*order, ("fsync", old.parent.name)]  # after mkdir
 
 
 def test_the_name_is_taken_only_at_the_end(old):
@@ -164,7 +183,10 @@ def other_holder(folder: Path):
 def test_a_second_holder_is_refused_until_the_first_is_gone(tmp_path):
     folder = tmp_path / "training"
     with other_holder(folder) as process:
-        with pytest.raises(StorageError, match=rf"process {process.pid} on .*--name") as refused, hold(folder):
+        with (
+            pytest.raises(StorageError, match=rf"process {process.pid} on .*, since 20.*--name") as refused,
+            hold(folder),
+        ):
             pass
         assert str(folder) in str(refused.value)
         process.send_signal(signal.SIGKILL)
@@ -184,3 +206,39 @@ def test_a_folder_is_free_again_after_the_block(tmp_path):
 def test_two_folders_have_two_holders(tmp_path):
     with hold(tmp_path / "a"), hold(tmp_path / "b"):
         pass
+
+
+def hold_now(folder: Path, start, told) -> None:
+    """What one of two processes does that want a folder at the same moment."""
+    start.wait()
+    try:
+        with hold(folder):
+            (folder / "inside").touch(exist_ok=False)
+            time.sleep(0.01)
+            (folder / "inside").unlink()
+            told.put("held")
+    except StorageError as refused:
+        told.put(str(refused))
+
+
+@pytest.mark.slow
+def test_two_that_want_a_folder_at_once(tmp_path, record_property):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["captioning.storage", "pytest"])
+    refused = 0
+    for number in range(RACES):
+        start, told, folder = context.Barrier(2), context.SimpleQueue(), tmp_path / str(number)
+        both = [context.Process(target=hold_now, args=(folder, start, told)) for _ in range(2)]
+        for process in both:
+            process.start()
+        found = sorted(told.get() for _ in both)
+        for process in both:
+            process.join(timeout=60)
+            assert process.exitcode == 0
+        assert found[-1] == "held"
+        assert found[0] == "held" or re.match(r"Another training \((process \d+ on|begun just now)", found[0]), found
+        refused += found[0] != "held"
+    assert refused > RACES / 4
+    record_property("races", RACES)
+    record_property("refused", refused)
+    record_property("both inside", 0)

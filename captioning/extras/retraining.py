@@ -237,7 +237,8 @@ def mixed(corrected: Examples, replayed: Examples, captions_per_image: int) -> E
     repeats = min(MOST_REPEATS, max(1, round(len(replayed) / REPLAYED / len(corrected))))
     tokens = [np.resize(own, (max(captions_per_image, len(own)), own.shape[1])) for own in corrected.tokens]
     rows = np.concatenate([np.tile(corrected.rows, (repeats, 1)), replayed.rows])
-    return Examples(replayed.array, rows, tokens * repeats + replayed.tokens)
+    names = [*corrected.names] * repeats + [*replayed.names]
+    return Examples(replayed.array, rows, tokens * repeats + replayed.tokens, names)
 
 
 def validator(captioner: Captioner, features: Features, dev: Captions, corrected: Captions) -> Callable[[], Any]:
