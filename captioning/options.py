@@ -215,11 +215,13 @@ class RunOptions:
     without_encoder: bool = dial(
         False, "of a published encoder keep the fine-tuned last stage alone; whoever loads the bundle fetches the rest"
     )
+    max_unreadable: float = dial(0.1, "share of the images that may be unreadable, else nothing is trained")
     smoke: bool = dial(False, "everything tiny: the whole recipe in under a minute")
     devices: int = dial(1, "devices, such as GPUs, that share every batch; with KERAS_BACKEND=jax")
 
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "devices")
+        _check(self, "0 to 1", lambda value: 0 <= value <= 1, "max_unreadable")
         _require(not self.from_feedback or self.bundle != "", "from_feedback", self.from_feedback, "--bundle FOLDER")
         _require(not self.bundle or self.from_feedback != "", "bundle", self.bundle, "--from-feedback FILE")
 

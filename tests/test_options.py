@@ -40,6 +40,7 @@ REFUSED = [
     *cases("0 or more", weight_decay=[-0.1], fine_tune_epochs=[-1], patience=[-1]),
     *cases("0 up to 1", label_smoothing=[1.0, -0.1], warmup=[1.0, -0.1]),
     *cases("1 or more", devices=[0, -1]),
+    *cases("0 to 1", max_unreadable=[-0.1, 1.1, NAN]),
     *cases("one of auto, float32,", precision=["float16"]),
     *cases("one of greedy, beam, sample", strategy=["best"]),
     *cases("1 to 1000", num_beams=[0, 1001], num_captions=[0, 10**9], max_length=[0, 10**9]),
