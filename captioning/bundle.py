@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
@@ -28,12 +27,12 @@ from captioning.model import CaptionModel, ModelConfig, count_weights
 from captioning.options import DecodeOptions, ModelOptions
 from captioning.storage import explain_disk_errors, write_whole
 from captioning.tokenizer import Tokenizer
+from captioning.weights import halve, in_half, look_over
 
 FORMAT = 1
 WEIGHTS = "model.weights.h5"
 VOCABULARY = "vocabulary.json"
 PROBE_TOLERANCE = 0.02  # of the largest answer
-MOST = float(np.finfo("float16").max)
 LONGEST_TEXT = 4 * 2**20  # bytes of config.json and of vocabulary.json, in which 2,000 words take 0.03 MB
 
 
@@ -69,7 +68,7 @@ def settled(parts: Parts) -> Parts:
     own = build_encoder(eye.encoder, "none", eye.image_size) if parts.encoder is None else None
     model = CaptionModel(parts.model.config, own)
     model.build()
-    model.set_weights([_in_half(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
+    model.set_weights([in_half(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
     if not parts.whole:
         _assign(earlier_weights(own), earlier_weights(parts.model.encoder))
     return replace(parts, model=model)
@@ -154,7 +153,7 @@ def weights_bytes(model: keras.Model, *, without: Sequence[Any] = ()) -> bytes:
         whole, half = Path(scratch) / WEIGHTS, Path(scratch) / "half.h5"
         with _emptied(without):
             model.save_weights(whole)
-        _halve(whole, half)
+        halve(whole, half)
         return half.read_bytes()
 
 
@@ -166,26 +165,6 @@ def _emptied(weights: Sequence[Any]) -> Iterator[None]:
         yield
     finally:
         _assign(weights, kept)
-
-
-def _halve(whole: Path, half: Path) -> None:
-    with h5py.File(whole) as source, h5py.File(half, "w") as target:
-
-        def copy(name: str, entry: Any) -> None:
-            if isinstance(entry, h5py.Group):
-                kept = target.create_group(name)
-            else:
-                data = _in_half(entry[()])
-                kept = target.create_dataset(name, data.shape, data.dtype)  # zeros, which take no room
-                if data.any():
-                    kept[()] = data
-            kept.attrs.update(entry.attrs)
-
-        source.visititems(copy)
-
-
-def _in_half(weight: np.ndarray) -> np.ndarray:
-    return np.clip(weight, -MOST, MOST).astype("float16") if weight.dtype == np.float32 else weight
 
 
 def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet") -> Captioner:
@@ -349,28 +328,10 @@ def _model(folder: Path, config: ModelConfig, encoder: keras.Model | None) -> Ca
     model = CaptionModel(config, encoder)
     model.build()
     try:
-        _check_weights(folder / WEIGHTS, sum(math.prod(variable.shape) for variable in model.variables))
+        look_over(folder / WEIGHTS, sum(math.prod(variable.shape) for variable in model.variables))
         model.load_weights(folder / WEIGHTS)
     except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its config.json: {str(error).splitlines()[0]}") from error
     if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.weights):
         raise BundleError(f"{folder}/{WEIGHTS} holds values that are not numbers; train it again.")
     return model
-
-
-def _check_weights(path: Path, most: int) -> None:
-    """Refuses what is more than the network's numbers or not simply there: packed, in other files, of endless shape."""
-    count = 0
-
-    def look(name: str, entry: Any) -> None:
-        nonlocal count
-        if isinstance(entry, h5py.Dataset):
-            is_plain = entry.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS and not entry.external
-            if not is_plain or entry.dtype.kind not in "fiu":
-                raise ValueError(f"{name} is not kept as plain numbers")
-            count += entry.size or 0
-
-    with h5py.File(path) as file:
-        file.visititems(look)
-    if count > most:
-        raise ValueError(f"it holds {count:,} numbers, the network has {most:,}")

@@ -91,6 +91,13 @@ def test_endless_text_is_not_read(copy, name):
     assert_refused(copy, f"{name} has more than 4 MB")
 
 
+def test_hdf5_has_no_folder_of_plugins_to_open_strange_files_with(copy):
+    h5py.h5pl.append(b"plugins")
+    replace_file(copy, WEIGHTS, bytes(10**5))
+    assert_refused(copy, "does not fit")
+    assert not h5py.h5pl.size()
+
+
 def rewritten(folder: Path, change) -> None:
     """The bundle with its weights changed, and vouched for."""
     with h5py.File(folder / WEIGHTS, "r+") as file:

@@ -58,6 +58,14 @@ def load_all(good: Path, folders: list[Path], place: Path, *before: str) -> tupl
     return told, int(told.pop("peak"))
 
 
+def refusal(folder: Path) -> str:
+    try:
+        bundle.check(folder)
+    except BundleError as error:
+        return str(error)
+    return ""
+
+
 def test_no_flipped_byte_goes_unnoticed(saved, tmp_path, record_property):
     folder, dice, refused = Path(shutil.copytree(saved, tmp_path / "copy")), random.Random(0), 0
     said = {name: value for name, value in config_of(folder).items() if name != "sum"}
@@ -67,10 +75,8 @@ def test_no_flipped_byte_goes_unnoticed(saved, tmp_path, record_property):
         spoilt = bytearray(whole)
         spoilt[dice.randrange(len(whole))] ^= dice.randrange(1, 256)
         path.write_bytes(spoilt)
-        try:
-            bundle.check(folder)
-        except BundleError as error:
-            assert path.name in str(error) or "has format" in str(error)
+        if sentence := refusal(folder):
+            assert path.name in sentence or "has format" in sentence
             refused += 1
         else:
             assert path.name == "config.json"
@@ -176,7 +182,7 @@ def test_hostile_bundles_start_nothing_and_read_nothing_else(saved, tmp_path, re
     calls = re.split(r'[ (]"/from-here-on"', log.read_text(errors="replace"), maxsplit=1)[1].splitlines()
     assert not [call for call in calls if re.search(r"\b(execveat|execve|socket|connect)\(", call)]
     opened = {match[1] for call in calls if (match := re.search(r'\bopen(?:at)?\([^"]*"([^"]+)"', call))}
-    known = (str(place), str(ROOT), sys.prefix, sys.base_prefix, "/proc/", "/sys/", "/usr/lib", "/lib")
+    known = (str(place), str(ROOT), sys.prefix, sys.base_prefix, "/dev/null", "/proc/", "/sys/", "/usr/lib", "/lib")
     assert opened
     assert not {path for path in opened if not path.startswith(known)}
     assert not marker.exists()
