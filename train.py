@@ -137,7 +137,7 @@ def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[An
     dataset, source = open_dataset(data, Path(run.downloads), seed=how.seed, smoke=run.smoke)
     findings = inspect(dataset, cache=Path(run.cache))
     print(findings.text())
-    dataset = clean(dataset, findings)
+    dataset = clean(dataset, findings, run.max_unreadable)
     if not dataset.splits.get("train"):
         others = ", ".join(split for split in dataset.splits if split != "train")
         raise DataError(f"{source} has no image to train on, only {others}; put some in a train split.")

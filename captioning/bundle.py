@@ -7,6 +7,7 @@ No pickle is read and no code is run: the architecture is ours, the files hold n
 import contextlib
 import hashlib
 import json
+import math
 import platform
 import shutil
 import subprocess
@@ -17,7 +18,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
@@ -26,16 +26,17 @@ from captioning.confidence import Calibration
 from captioning.ensemble import Ensemble
 from captioning.errors import BundleError, CaptioningError
 from captioning.features import PROBES, build_encoder, earlier_weights, image_size_of, probe
-from captioning.model import CaptionModel, ModelConfig
+from captioning.model import CaptionModel, ModelConfig, count_weights
 from captioning.options import DecodeOptions, ModelOptions
 from captioning.storage import explain_disk_errors, sync_folder, write_whole
 from captioning.tokenizer import Tokenizer
+from captioning.weights import halve, in_half, look_over
 
 FORMAT = 1
 WEIGHTS = "model.weights.h5"
 VOCABULARY = "vocabulary.json"
 PROBE_TOLERANCE = 0.02  # of the largest answer
-MOST = float(np.finfo("float16").max)
+LONGEST_TEXT = 4 * 2**20  # bytes of config.json and of vocabulary.json, in which 2,000 words take 0.03 MB
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def settled(parts: Parts) -> Parts:
     own = build_encoder(eye.encoder, "none", eye.image_size) if parts.encoder is None else None
     model = CaptionModel(parts.model.config, own)
     model.build()
-    model.set_weights([_in_half(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
+    model.set_weights([in_half(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
     if not parts.whole:
         _assign(earlier_weights(own), earlier_weights(parts.model.encoder))
     return replace(parts, model=model)
@@ -94,7 +95,8 @@ def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about:
         shutil.rmtree(fresh, ignore_errors=True)
         for name, data in files.items():
             write_whole(fresh / name, data)
-        write_whole(fresh / "config.json", json.dumps(_config(parts, files, about), indent=2))
+        config = json.loads(json.dumps(_config(parts, files, about)))
+        write_whole(fresh / "config.json", json.dumps(config | {"sum": _sum(config)}, indent=2))
         _swap(fresh, folder)
 
 
@@ -156,6 +158,11 @@ def made_with() -> dict[str, str]:
     return versions
 
 
+def _sum(config: dict[str, Any]) -> str:
+    """The hash of what a config says, however it is laid out."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
 def weights_bytes(model: keras.Model, *, without: Sequence[Any] = ()) -> bytes:
     """A model's weights as Keras writes them, in half precision, zeros for those it shall be `without`; written beside
     the disk that matters, since HDF5 dies on a full one."""
@@ -165,7 +172,7 @@ def weights_bytes(model: keras.Model, *, without: Sequence[Any] = ()) -> bytes:
         whole, half = Path(scratch) / WEIGHTS, Path(scratch) / "half.h5"
         with _emptied(without):
             model.save_weights(whole)
-        _halve(whole, half)
+        halve(whole, half)
         return half.read_bytes()
 
 
@@ -177,26 +184,6 @@ def _emptied(weights: Sequence[Any]) -> Iterator[None]:
         yield
     finally:
         _assign(weights, kept)
-
-
-def _halve(whole: Path, half: Path) -> None:
-    with h5py.File(whole) as source, h5py.File(half, "w") as target:
-
-        def copy(name: str, entry: Any) -> None:
-            if isinstance(entry, h5py.Group):
-                kept = target.create_group(name)
-            else:
-                data = _in_half(entry[()])
-                kept = target.create_dataset(name, data.shape, data.dtype)  # zeros, which take no room
-                if data.any():
-                    kept[()] = data
-            kept.attrs.update(entry.attrs)
-
-        source.visititems(copy)
-
-
-def _in_half(weight: np.ndarray) -> np.ndarray:
-    return np.clip(weight, -MOST, MOST).astype("float16") if weight.dtype == np.float32 else weight
 
 
 def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet") -> Captioner:
@@ -217,7 +204,7 @@ def _load(folder: Path, encoder_weights: str) -> Parts:
     if not folder.exists() and _aside(folder).exists():  # a save was killed in the middle of its swap
         folder = _aside(folder)
     saved = check(folder)
-    tokenizer = Tokenizer.from_json((folder / VOCABULARY).read_bytes())
+    tokenizer = Tokenizer.from_json(_text(folder, VOCABULARY))
     eye = saved.eye
     is_here = saved.is_trained and saved.is_whole
     encoder = build_encoder(eye.encoder, "none" if is_here else encoder_weights, eye.image_size)
@@ -276,12 +263,16 @@ def _read_config(folder: Path) -> _Saved:
             f"{folder} is not a bundle: it has no config.json; a training writes one to artifacts/<name>/."
         )
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = json.loads(_text(folder, "config.json"))
+        kept_sum = config.pop("sum", None) if isinstance(config, dict) else None  # bundles of before have none
+        is_intact = kept_sum in (None, _sum(config))
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder}/config.json is not readable JSON ({error}); copy the bundle again.") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else "none"
         raise BundleError(f"{folder} has format {found}, this version reads format {FORMAT}; train it again or update.")
+    if not is_intact:
+        raise BundleError(f"{folder}/config.json is not the file of this training; copy the whole folder again.")
     try:
         return _understand(config)
     except (KeyError, TypeError, ValueError, AttributeError, CaptioningError) as error:
@@ -302,7 +293,7 @@ def _understand(config: dict[str, Any]) -> _Saved:
     kind, curve = _record(ModelOptions, shared | options), config.get("calibration")
     calibration = _record(Calibration, curve) if curve else None
     decoding = _record(DecodeOptions, config["decoding"])
-    return _Saved(model, kind, is_trained, is_whole, answers, decoding, calibration, dict(config["files"]))
+    return _Saved(model, kind, is_trained, is_whole, answers, decoding, calibration, {**config["files"]})
 
 
 def _record(kind: type, saved: dict[str, Any]) -> Any:
@@ -321,15 +312,30 @@ def _is_a(kind: Any, value: object) -> bool:
 
 def _check_files(folder: Path, sums: dict[str, str]) -> None:
     for name in {WEIGHTS: "", VOCABULARY: ""} | sums:
-        if Path(name).name != name:
-            raise BundleError(f"{folder}/config.json names {name}, which is outside the bundle; it was not made by us.")
-        if not (folder / name).is_file():
-            raise BundleError(f"{folder} lacks {name}; copy the whole folder of the training again.")
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums.get(name):
-            raise BundleError(f"{folder}/{name} is not the file of this training; copy the whole folder again.")
+        with _own_file(folder, name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sums.get(name):
+                raise BundleError(f"{folder}/{name} is not the file of this training; copy the whole folder again.")
+
+
+def _own_file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if Path(name).name != name or path.is_symlink():
+        raise BundleError(f"{folder} names {name}, which is outside the bundle; copy the files themselves into it.")
+    if not path.is_file():
+        raise BundleError(f"{folder} lacks {name}; copy the whole folder of the training again.")
+    return path
+
+
+def _text(folder: Path, name: str) -> bytes:
+    path = _own_file(folder, name)
+    if path.stat().st_size > LONGEST_TEXT:
+        raise BundleError(f"{path} has more than {LONGEST_TEXT // 2**20} MB; it was not made by us, do not use it.")
+    return path.read_bytes()
 
 
 def _check_sizes(folder: Path, config: ModelConfig, tokenizer: Tokenizer, encoder: keras.Model) -> None:
+    if count_weights(config) > (folder / WEIGHTS).stat().st_size:  # two bytes each, but for those that are zeros
+        raise BundleError(f"{folder}/{WEIGHTS} does not fit its config.json: it is too small for such a network.")
     if config.vocabulary_size != len(tokenizer):
         sizes = f"{len(tokenizer)} words, the model {config.vocabulary_size}"
         raise BundleError(f"{folder} has a vocabulary of {sizes}; its files come from different trainings.")
@@ -341,8 +347,9 @@ def _model(folder: Path, config: ModelConfig, encoder: keras.Model | None) -> Ca
     model = CaptionModel(config, encoder)
     model.build()
     try:
+        look_over(folder / WEIGHTS, sum(math.prod(variable.shape) for variable in model.variables))
         model.load_weights(folder / WEIGHTS)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its config.json: {str(error).splitlines()[0]}") from error
     if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.weights):
         raise BundleError(f"{folder}/{WEIGHTS} holds values that are not numbers; train it again.")

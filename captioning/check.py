@@ -137,12 +137,20 @@ def inspect(
     )
 
 
-def clean(dataset: Dataset, report: Report) -> Dataset:
-    """Return the dataset without the images that cannot be read, each of which becomes a Problem."""
-    cleaned = dataset.without(report.unreadable)
+def clean(dataset: Dataset, report: Report, most: float = 1.0) -> Dataset:
+    """Return the dataset without the images that cannot be read, each of which becomes a Problem.
+
+    Where they are all, or a larger share than `most`, the data is refused: something happened to it.
+    """
+    cleaned, lost, total = dataset.without(report.unreadable), len(report.unreadable), sum(report.images.values())
+    image, why = next(iter(report.unreadable.items()), (None, ""))
     if not any(cleaned.splits.values()):
-        image, why = next(iter(report.unreadable.items()))
-        raise DataError(f"none of the {len(report.unreadable):,} images can be read; first {image}: {why}")
+        raise DataError(f"none of the {lost:,} images can be read; first {image}: {why}")
+    if lost > most * total:
+        raise DataError(
+            f"{lost:,} of the {total:,} images cannot be read, first {image}: {why} "
+            "Copy or export them anew, or do without them: --max-unreadable 1."
+        )
     return cleaned
 
 

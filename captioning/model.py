@@ -42,6 +42,18 @@ def config_for(options: ModelOptions, vocabulary_size: int, grid: Sequence[int])
     return ModelConfig(vocabulary_size, grid[1], grid[2], **shared)
 
 
+def count_weights(config: ModelConfig) -> int:
+    """How many weights the network will have, its encoder apart, before any memory is taken for them."""
+    features, attention = config.feature_units, config.attention_units
+    units, words = config.lstm_units, config.embedding_units
+    image = (config.feature_depth + 3 + config.num_regions) * features + (features + 1) * attention
+    start = (features + 1) * 2 * units
+    inputs = (words + features) * 4 * units + config.vocabulary_size * words
+    recurrence = (units + 1) * (attention + features + 4 * units)
+    head = (units + 1 + features) * words + (words + 1) * config.vocabulary_size
+    return image + start + inputs + recurrence + head + 1
+
+
 def _dropout(share: float, name: str, shape: tuple[int | None, ...] | None = None) -> layers.Dropout:
     # without a seed of its own torch would draw from a stream that no checkpoint holds
     return layers.Dropout(share, noise_shape=shape, seed=random.getrandbits(31), name=name)

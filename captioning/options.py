@@ -99,7 +99,7 @@ class ModelOptions:
         _check(self, "1 or more", _at_least_one, "feature_units", "attention_units", "lstm_units", "embedding_units")
         _check(self, "0 up to 1", _fraction, "dropout")
         _check(self, "0 or more", _not_negative, "attention_penalty")
-        _check(self, "0, or 32 or more", lambda value: value == 0 or value >= 32, "image_size")
+        _check(self, "0, or 32 to 1024", lambda value: value == 0 or 32 <= value <= 1024, "image_size")
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class DecodeOptions:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check(self, "1 or more", _at_least_one, "num_beams", "num_captions", "max_length")
+        _check(self, "1 to 1000", lambda value: 1 <= value <= 1000, "num_beams", "num_captions", "max_length")
         _check(self, "0 or more", _not_negative, "min_length", "length_penalty", "no_repeat_ngram_size", "top_k")
         _check(self, "more than 0", lambda value: value > 0, "temperature", "repetition_penalty")
         _check(self, "more than 0, up to 1", lambda value: 0 < value <= 1, "top_p")
@@ -215,11 +215,13 @@ class RunOptions:
     without_encoder: bool = dial(
         False, "of a published encoder keep the fine-tuned last stage alone; whoever loads the bundle fetches the rest"
     )
+    max_unreadable: float = dial(0.1, "share of the images that may be unreadable, else nothing is trained")
     smoke: bool = dial(False, "everything tiny: the whole recipe in under a minute")
     devices: int = dial(1, "devices, such as GPUs, that share every batch; with KERAS_BACKEND=jax")
 
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "devices")
+        _check(self, "0 to 1", lambda value: 0 <= value <= 1, "max_unreadable")
         _require(not self.from_feedback or self.bundle != "", "from_feedback", self.from_feedback, "--bundle FOLDER")
         _require(not self.bundle or self.from_feedback != "", "bundle", self.bundle, "--from-feedback FILE")
 

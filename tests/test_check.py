@@ -69,6 +69,17 @@ def test_unreadable_images_are_named_and_cleaned_away(dataset):
     assert not report_of(cleaned).unreadable
 
 
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_data_is_refused_where_a_larger_share_than_allowed_is_unreadable(dataset, damaged):
+    for number in range(damaged):
+        image(dataset, number).write_bytes(b"")
+    if damaged == 1:
+        assert len(clean(dataset, report_of(dataset), 1 / 6).problems) == 1
+    else:
+        with pytest.raises(DataError, match=r"2 of the 6 images .* first .*empty.*--max-unreadable"):
+            clean(dataset, report_of(dataset), 1 / 6)
+
+
 def test_data_without_one_readable_image_is_refused(dataset):
     for number in range(6):
         image(dataset, number).write_bytes(b"")

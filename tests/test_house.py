@@ -39,7 +39,7 @@ ARROWS = {
     "app": "__init__ book bundle captioner confidence errors extras images options overlay quiet scenes",
     "batches": "",
     "book": "confidence errors storage",
-    "bundle": "captioner confidence ensemble errors features model options storage tokenizer",
+    "bundle": "captioner confidence ensemble errors features model options storage tokenizer weights",
     "captioner": "confidence decoding errors images options tokenizer",
     "card": "categories evaluation figure images overlay",
     "catalogue": "errors images",
@@ -81,6 +81,7 @@ ARROWS = {
     "tokenizer": "errors",
     "training": "batches checkpoint errors model options storage",
     "views": "",
+    "weights": "",
 }
 HEAVY = {"keras", "tensorflow", "torch", "jax"}
 KERAS_ROOMS = {"batches", "bundle", "decoding", "distill", "ensemble", "model", "training"}

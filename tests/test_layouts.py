@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,21 @@ def test_of_any_caption_file_every_line_is_kept_or_named(tmp_path_factory, rows,
     found = list(source.rows)
     assert {type(row) for row in found} <= {Row, Problem}
     assert sum(1 for line in lines if line.strip()) == len(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(names, gaps, captions)))
+def test_of_any_folder_every_caption_is_kept_or_counted(tmp_path_factory, rows):
+    folder = tmp_path_factory.getbasetemp() / "any_folder"
+    folder.mkdir(exist_ok=True)
+    (folder / "a.jpg").touch()
+    lines = [f"{name}{tab}{text}".replace("\r", "").replace("\n", "") for name, tab, text in rows]
+    lines = ["a.jpg#0\tA dog .", *lines]
+    (folder / "any.token.txt").write_bytes("\n".join(lines).encode("utf-8", "replace"))
+    dataset = read_dataset(folder)
+    kept = sum(len(some) for split in dataset.splits.values() for some in split.values())
+    lost = [re.search(r"captions left out: (\d+)$", problem.what) for problem in dataset.problems]
+    assert kept + sum(int(count[1]) if count else 1 for count in lost) == sum(1 for line in lines if line.strip())
 
 
 @settings(max_examples=150, deadline=None)

@@ -280,7 +280,9 @@ def test_a_folder_with_damage_trains_and_names_it(place, uncompiled, capsys):
     with (own / "captions.csv").open("a", encoding="utf-8") as file:
         file.write(f"3.jpg,{' '.join(['word'] * 5000)}\n5.jpg,\n")
         file.writelines(f"{number}.jpg,一只狗在草地上跑\n" for number in range(3, 8))
-    assert place.train("--data", own, *QUICK) == 0
+    assert place.train("--data", own, *QUICK) == 2
+    assert "2 of the 8 images cannot be read, first" in capsys.readouterr().err
+    assert place.train("--data", own, "--max-unreadable", "0.25", *QUICK) == 0
     shown = capsys.readouterr().out
     for told in ("1.jpg .*cut short", "2.jpg .*not a picture", "5,000 words", "such scripts: 5", "csv:19 .*no caption"):
         assert re.search(told, shown), told

@@ -2,9 +2,11 @@
 
 import collections
 import io
+import itertools
 import json
 import os
 import pickle
+import pkgutil
 import string
 from pathlib import Path
 
@@ -79,6 +81,14 @@ def test_special_words_in_captions_are_data():
     assert tokenizer.decode(tokens) == "a end of pad"
     assert not set(tokens) & {PAD, START, END, UNKNOWN}
     assert [tokenizer.id(word) for word in SPECIAL_WORDS] == [UNKNOWN] * 4
+
+
+@given(st.lists(st.sampled_from(["<start>", "<end>", "<pad>", "<unk>", "startseq", "a dog"]) | st.text(max_size=5)))
+def test_no_caption_starts_or_ends_twice(pieces):
+    tokenizer = Tokenizer.fit([" ".join(pieces), "a dog"], min_count=1)
+    row = list(tokenizer.encode_batch([" ".join(pieces)], 40)[0])
+    assert row.count(START) == 1
+    assert row.count(END) <= 1
 
 
 def test_unknown_words_have_the_unknown_id(tokenizer):
@@ -185,6 +195,42 @@ def test_poisoned_pickles_run_nothing(name, tmp_path):
     with pytest.raises(BundleError):
         Tokenizer.from_pickle(poisoned(marker)[name])
     assert not marker.exists()
+
+
+CALLS = {  # name: arguments, where {} is the file to touch
+    "os.system": ("touch {}",),
+    "os.popen": ("touch {}",),
+    "os.mkdir": ("{}",),
+    "subprocess.Popen": (["touch", "{}"],),
+    "subprocess.check_call": (["touch", "{}"],),
+    "pathlib.Path.touch": (Path("{}"),),
+    "builtins.eval": ("open('{}', 'w')",),
+    "builtins.exec": ("open('{}', 'w')",),
+    "builtins.open": ("{}", "w"),
+    "shutil.copy": ("/etc/hostname", "{}"),
+}
+PLACES = {
+    "the record": lambda poison: poison,
+    "a word": lambda poison: {"format": 1, "words": [*SPECIAL_WORDS, poison]},
+    "beside the words": lambda poison: {"format": 1, "words": [*SPECIAL_WORDS], "more": poison},
+    "a key": lambda poison: {poison: 1, "format": 1, "words": [*SPECIAL_WORDS]},
+}
+
+
+def with_marker(argument, marker):
+    if isinstance(argument, list):
+        return [with_marker(each, marker) for each in argument]
+    return type(argument)(str(argument).replace("{}", str(marker)))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_no_call_in_any_place_of_a_pickle_is_made(protocol, tmp_path):
+    marker = tmp_path / "marker"
+    for (name, arguments), place in itertools.product(CALLS.items(), PLACES.values()):
+        call = Poison(pkgutil.resolve_name(name), tuple(with_marker(each, marker) for each in arguments))
+        with pytest.raises(BundleError, match="was not written by us"):
+            Tokenizer.from_pickle(pickle.dumps(place(call), protocol=protocol))
+        assert not marker.exists()
 
 
 def test_the_poison_is_poisonous(tmp_path):

@@ -156,7 +156,7 @@ def gather(
 ) -> tuple[Splits, Path]:
     """What is learnt from and scored on, and the data's folder; no copy of a corrected image is in dev or test."""
     dataset, source = open_dataset(data, Path(run.downloads), seed=how.seed, smoke=run.smoke)
-    dataset = clean(dataset, inspect(dataset, cache=Path(run.cache)))
+    dataset = clean(dataset, inspect(dataset, cache=Path(run.cache)), run.max_unreadable)
     train = dataset.splits.get("train", {})
     if not train or _is_foreign([token for own in train.values() for text in own for token in tokenizer.encode(text)]):
         raise DataError(f"{source} is not what {run.bundle} learnt from; give the data of its training.")
