@@ -283,7 +283,7 @@ def process(saved, tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(process):
     assert any("The app is on" in line for line in process.stdout)
-    client = Client(process.address, verbose=False)
+    client = Client(process.address, verbose=False, httpx_kwargs={"timeout": 60})  # a busy machine takes its time
     yield client
     client.close()
 
