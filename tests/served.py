@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent
 API = "/gradio_api"
 START = 300  # seconds that a busy machine may take to start it
 SHORT_MEMORY = """
-from captioning.app import guard, page
-page.SWEEP, page.KEPT, guard.EMPTY, guard.RECOUNT = 1, 4, 1, 0.5
+from captioning.app import guard
+guard.SWEEP, guard.KEPT, guard.EMPTY, guard.RECOUNT = 1, 4, 1, 0.5
 """
 SCRIPT = "import sys, app_gradio\nsys.exit(app_gradio.main(sys.argv[1:]))"
 

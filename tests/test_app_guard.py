@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from captioning.app import guard, manners, serve
-from captioning.app.guard import API, OPEN, OPEN_UNDER, QUESTION, UPLOAD, size_of
+from captioning.app.guard import API, OPEN, OPEN_UNDER, QUESTION, UPLOAD, swept
 
 ADA = {"username": "ada", "password": "lovelace"}
 LOCAL, NAMED = "http://localhost:7860", "http://app.example"
@@ -175,14 +175,28 @@ def test_uploads_come_back_as_files_to_keep(served, name):
     )
 
 
-def test_the_size_of_a_folder_counts_small_files_and_empty_folders_go(tmp_path):
+def test_old_files_and_empty_folders_go_and_small_files_count(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "new").mkdir()
     (tmp_path / "a" / "one").write_bytes(bytes(9000))
     (tmp_path / "two").write_bytes(b"")
+    (tmp_path / "three").write_bytes(b"three")
+    os.utime(tmp_path / "three", (0, time.time() - guard.KEPT - 1))
     os.utime(tmp_path / "a" / "b", (0, time.time() - guard.EMPTY - 1))
-    assert size_of(str(tmp_path)) == 9000 + guard.BLOCK
+    assert swept(str(tmp_path)) == 9000 + guard.BLOCK
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "new", "one", "two"]
+
+
+def test_old_files_go_also_where_nobody_asks_for_anything(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "SWEEP", 0.01)
+    (tmp_path / "old").write_bytes(b"old")
+    os.utime(tmp_path / "old", (0, 0))
+    guard.keep_swept(str(tmp_path))
+    for _ in range(500):
+        if not list(tmp_path.iterdir()):
+            return
+        time.sleep(0.01)
+    raise AssertionError("it is still there")
 
 
 def test_nothing_is_fetched_from_addresses_that_people_send(tmp_path):

@@ -100,7 +100,7 @@ def used(app):
 
 def grown(before, after):
     """What has grown by more than chance."""
-    chance = {"MB": 50, "files open": 10, "threads": 8, "kept": 60}
+    chance = {"MB": 50, "files open": 10, "threads": 8, "kept": 200}
     return {name: round(after[name] - before[name]) for name in chance if after[name] - before[name] > chance[name]}
 
 
@@ -119,13 +119,13 @@ async def soak(app, client, count, people=4):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
 def test_it_does_not_grow_and_one_that_does_is_found_out(saved, tmp_path, record_property):
     warm, more = 500, 2000
-    with served(saved, tmp_path / "app", first=SHORT_MEMORY) as app:
+    with served(saved, tmp_path / "app", first=f"{SHORT_MEMORY}\nguard.KEPT = 30") as app:
         many(lambda client: soak(app, client, warm))
         before = used(app)
         many(lambda client: soak(app, client, more))
         after = used(app)
-        time.sleep(8)
-        assert not app.uploads or [path.name for path in app.uploads] == ["first.png"]
+        time.sleep(35)
+        assert not app.uploads
     record_property("captions", warm + more)
     record_property("MB after 500", round(before["MB"]))
     record_property("MB in the end", round(after["MB"]))

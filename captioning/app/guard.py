@@ -5,6 +5,7 @@ Gradio asks for its password at most of its doors; here it is asked for at all b
 
 import contextlib
 import os
+import threading
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ CLOSED = tuple(f"{API}/{name}" for name in UNUSED)  # doors of Gradio's that thi
 LONGEST_NAME = 255  # bytes of a file's, on most disks
 ROOM = 500 * 2**20  # bytes of pictures that are kept at once
 QUESTION = 2**20  # bytes of any other request
+SWEEP, KEPT = 300.0, 3600.0  # seconds between two looks for old files there, and how old they may become
 RECOUNT = 10.0  # seconds for which the size of their folder is believed
 EMPTY = 60.0  # seconds after which an empty folder in it is removed
 BLOCK = 4096  # bytes that the smallest file takes
@@ -60,7 +62,7 @@ class Guard:
 
     def _room(self, folder: str) -> int:
         if time.monotonic() - self._counted > RECOUNT:
-            self._held, self._counted = size_of(folder), time.monotonic()
+            self._held, self._counted = swept(folder), time.monotonic()
         return ROOM - self._held
 
     def _within(self, room: int, receive: Any, is_upload: bool) -> Any:
@@ -135,12 +137,32 @@ def _inert(send: Any) -> Any:
     return answer
 
 
-def size_of(folder: str) -> int:
-    """Bytes that a folder holds; empty folders in it, which Gradio leaves behind, are removed."""
-    held, old = 0, time.time() - EMPTY
+def swept(folder: str) -> int:
+    """Bytes that a folder holds, once old files and empty folders are removed.
+
+    Gradio's own sweep leaves the folders, and ends for good where somebody uploads while it looks through its list.
+    """
+    held, now = 0, time.time()
     for place, folders, files in os.walk(folder, topdown=False):
-        with contextlib.suppress(OSError):  # gone meanwhile
-            held += sum(max(os.lstat(os.path.join(place, name)).st_size, BLOCK) for name in files)
-            if place != folder and not (folders or files) and os.stat(place).st_mtime < old:
+        for path in (os.path.join(place, name) for name in files):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                found = os.lstat(path)
+                if found.st_mtime < now - KEPT:
+                    os.remove(path)
+                else:
+                    held += max(found.st_size, BLOCK)
+        with contextlib.suppress(OSError):
+            if place != folder and not (folders or files) and os.stat(place).st_mtime < now - EMPTY:
                 os.rmdir(place)
     return held
+
+
+def keep_swept(folder: str) -> None:
+    """Sweeps a folder from time to time, as long as the program runs."""
+
+    def sweep() -> None:
+        while True:
+            time.sleep(SWEEP)
+            swept(folder)
+
+    threading.Thread(target=sweep, daemon=True).start()

@@ -15,7 +15,6 @@ from captioning.app.widgets import captioner_choice, picture_input, piece, refus
 from captioning.extras.feedback import FeedbackStore
 
 WAITING = 24  # requests that may wait; the next one is told that the app is busy
-SWEEP, KEPT = 300, 3600  # seconds between two looks for old uploads, and how old they may become
 
 LOOKS = Path(__file__).with_name("page.css")
 FONT = ("ui-sans-serif", "system-ui", "sans-serif")
@@ -37,7 +36,7 @@ THEME = gr.themes.Default(
 
 def build_page(shelf: Shelf, store: FeedbackStore, *, is_public: bool) -> gr.Blocks:
     """The page over these bundles; a public one takes feedback, but shows none."""
-    with gr.Blocks(title="Captioning", analytics_enabled=False, delete_cache=(SWEEP, KEPT)) as page:
+    with gr.Blocks(title="Captioning", analytics_enabled=False) as page:
         piece(markup.HEADER)
         with gr.Tabs():
             with gr.Tab("Caption"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captioning.app.guard import HERE, Guard
+from captioning.app.guard import HERE, Guard, keep_swept
 from captioning.app.manners import fetch_nothing, print_nothing_sent
 from captioning.app.shelf import Shelf
 from captioning.app.throttle import LoginThrottle
@@ -92,6 +92,7 @@ def scratch_folder() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="captioning-", ignore_cleanup_errors=True) as folder:
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         os.environ |= {"GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000"}  # else it sums up all requests at every one
+        keep_swept(folder)
         yield
 
 
