@@ -142,6 +142,10 @@ def test_uploads_stop_where_there_is_no_more_room(served, tmp_path, monkeypatch)
     fresh, sent = served(), HEAD + b"a\r\n--x--\r\n"
     found = fresh.ask("POST", UPLOAD, content=sent, headers=FORM)
     assert (found.status_code, found.json()["detail"]) == guard.FULL
+    (tmp_path / "kept").write_bytes(b"")
+    monkeypatch.setattr(guard, "ROOM", QUESTION + guard.BLOCK)
+    found = served().ask("POST", UPLOAD, content=bytes(QUESTION + 1), headers=FORM)
+    assert (found.status_code, found.json()["detail"]) == guard.FULL  # as much room as a question may take
     (tmp_path / "kept").unlink()
     monkeypatch.setattr(guard, "RECOUNT", 0)
     assert fresh.ask("POST", UPLOAD, content=sent, headers=FORM).status_code == 200

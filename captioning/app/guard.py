@@ -98,7 +98,7 @@ def refusal(request: HTTPConnection, room: int) -> tuple[int, str] | None:
     if request.scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_foreign(request):
         return FOREIGN
     if length > room:
-        return TOO_LARGE if length > ROOM or room == QUESTION else FULL
+        return FULL if path.startswith(UPLOAD) and length <= ROOM else TOO_LARGE
     return None
 
 

@@ -63,6 +63,7 @@ def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, fe
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         shelf, store = Shelf(folders, encoder_weights=encoder_weights), FeedbackStore(feedback)
         open_first(shelf, strict=strict)
+        keep_swept(os.environ["GRADIO_TEMP_DIR"])
         page = open_page(shelf, store, service, credentials)
         print(greeting(service, page.share_url, credentials))
         try:
@@ -92,7 +93,6 @@ def scratch_folder() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="captioning-", ignore_cleanup_errors=True) as folder:
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         os.environ |= {"GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000"}  # else it sums up all requests at every one
-        keep_swept(folder)
         yield
 
 
