@@ -1,9 +1,9 @@
-# make train: a captioner on the built-in scenes.   make test: lint, types, every test.   Both set up .venv first.
+# make train: a captioner on the built-in scenes.   make test: lint, types, tests.   Both set up .venv first.
 PYTHON ?= python3
 VENV := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: train app test test-long test-jax test-torch test-ray bench clean
+.PHONY: train app test test-whole test-long test-jax test-torch test-ray bench clean
 
 train: .venv/installed
 	$(VENV)/python train.py --dataset scenes --overwrite
@@ -17,11 +17,14 @@ test: .venv/developer
 	$(VENV)/mypy
 	$(VENV)/python -m pytest -n 2 --dist loadfile
 
+test-whole: .venv/developer  # programs that take a minute each
+	$(VENV)/python -m pytest -n 2 --dist load -m whole
+
 test-long: .venv/developer  # kill sweeps, hostile bytes, load: about an hour; its results stand in tests/RESULTS.md
-	$(VENV)/python -m pytest -m slow -p tests.ledger --ledger tests/RESULTS.md
+	$(VENV)/python -m pytest -m "slow or whole" -p tests.ledger --ledger tests/RESULTS.md
 
 test-jax: .venv/developer
-	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_model.py tests/test_training*.py tests/test_devices.py
+	KERAS_BACKEND=jax $(VENV)/python -m pytest -m "not slow and not gpu" tests/test_model.py tests/test_training*.py tests/test_devices.py
 	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_decoding*.py -k "compiled or spelled or always_said"
 
 test-torch: .venv/developer  # pip install torch first; its CPU build will do

@@ -90,6 +90,20 @@ def test_a_hundred_at_once_and_five_times_too_many_are_answered_or_told(saved, t
     assert flood_rate >= 0.9 * calm_rate
 
 
+def test_the_first_to_come_waits_no_longer_than_others(saved, tmp_path, record_property):
+    async def one_by_one(client):
+        return [await app.ask(client, picture) for _ in range(11)]
+
+    with served(saved, tmp_path / "app") as app:
+        picture = app.upload("a.png", png(0))
+        found = many(one_by_one)
+    first, *others = seconds_of("caption", found)
+    usual = share(others, 0.5)
+    record_property("first s", round(first, 2))
+    record_property("usual s", round(usual, 2))
+    assert first <= 1.5 * usual + 0.1  # what is done once, compiling, takes seconds
+
+
 def used(app):
     """MB of memory, open files, threads and kept files of a running app."""
     process = f"/proc/{app.process.pid}"

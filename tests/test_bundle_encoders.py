@@ -80,6 +80,7 @@ def tuned(frozen, tokenizer):
     return folder / "tuned", parts, str(folder / "right.weights.h5")
 
 
+@pytest.mark.whole
 def test_what_was_tuned_is_kept_and_the_rest_is_fetched(tuned, pictures):
     folder, parts, file = tuned
     loaded = captioning.load(folder, encoder_weights=file)

@@ -106,6 +106,7 @@ def assert_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
         assert weights == pytest.approx(others, abs=TOLERANCE)
 
 
+@pytest.mark.whole
 def test_two_devices_learn_what_one_learns_each_from_half_of_every_batch(tmp_path):
     one, two = answer_of(alike, tmp_path)
     assert one["losses"][-2] < one["losses"][0]

@@ -313,7 +313,7 @@ QUICK = ["--encoder", "pocket", "--image-size", SIZE, "--smoke", "--views", 2, "
 QUICK += ["--captions-per-image", 1, "--strategy", "greedy", "--glove", "none", "--precision", "float32"]
 
 
-@pytest.mark.parametrize("fine_tune_epochs", [0, 1])
+@pytest.mark.parametrize("fine_tune_epochs", [0, pytest.param(1, marks=pytest.mark.whole)])
 def test_a_captioner_brings_its_pocket_encoder_along(drawn, cache, tmp_path, capsys, monkeypatch, fine_tune_epochs):
     monkeypatch.setattr(distill, "build_encoder", real_student)
     uncompiled = property(lambda _: True, lambda *_: None)

@@ -88,6 +88,7 @@ def working_copy(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.whole
 def test_it_runs_from_a_clean_kernel(working_copy):
     nbclient = pytest.importorskip("nbclient", reason="running the notebook needs pip install '.[dev]'")
     pytest.importorskip("ipykernel", reason="running the notebook needs pip install '.[dev]'")

@@ -160,6 +160,7 @@ def test_a_finished_bundle_is_replaced_only_on_demand(smoke, refused):
     assert "no training to resume" in refused(smoke, *again, "--resume", status=4)
 
 
+@pytest.mark.whole
 def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(place, uncompiled):
     flags = "--data", captioned(place.folder / "own"), *QUICK, "--batch-size", 2, "--dropout", 0.3
     assert place.train(*flags) == 0

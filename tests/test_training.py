@@ -212,9 +212,7 @@ def train_until(folder: Path, kind: str, moment: int) -> None:
     run.train(phases_of(run))
 
 
-@pytest.mark.parametrize(
-    "moment", [("step", 4), ("save", 3), ("save", 4)], ids=["inside an epoch", "before a rename", "between two renames"]
-)
+@pytest.mark.parametrize("moment", [("step", 4), pytest.param(("save", 4), marks=pytest.mark.whole)])
 def test_killed_and_resumed(usual, forks, tmp_path, moment):
     process = forks.Process(target=train_until, args=(tmp_path, *moment))
     process.start()

@@ -10,6 +10,8 @@ from captioning.model import CaptionModel
 from captioning.training import SmoothedCrossEntropy
 from tests.test_training import Interruption, interrupt, phase, run_in, state
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch traces nothing")
 def test_no_retracing_between_epochs(tmp_path, monkeypatch):

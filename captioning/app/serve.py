@@ -24,7 +24,7 @@ from captioning.quiet import import_keras
 
 LARGEST = "10mb"  # of an upload
 GUARD: dict[str, Any] = {"middleware": [(Guard, (), {}), (LoginThrottle, (), {})]}  # as Starlette wants it
-ASKED = "Whoever shared this page knows its user and password. After ten wrong ones it does not answer for a minute."
+ASKED = "Whoever shared this page knows its user and password. After ten wrong ones it does not answer for a while."
 PEOPLE = 128  # sessions that are remembered, those used last
 
 

@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 MOST = 10  # wrong passwords from one address
-WINDOW = 60.0  # seconds after which a wrong password is forgotten
+WINDOW = 100.0  # seconds after which a wrong password is forgotten: 8,640 guesses a day
 
 
 class LoginThrottle:
-    """Stands before a web app: an address with ten wrong passwords within a minute waits until one is forgotten.
+    """Stands before a web app: an address with ten wrong passwords waits until one is forgotten.
 
     Where a public link leads here, all its visitors have one address, that of the tunnel, and share its ten.
     """
