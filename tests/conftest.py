@@ -1,4 +1,4 @@
-"""What several rooms' tests share: thirty words, an untrained captioner of width 8 of 3 x 3 regions, a bundle."""
+"""What several rooms' tests share: thirty words, an untrained captioner of width 8, its bundle, eight drawn scenes."""
 
 import os
 
@@ -60,3 +60,18 @@ def saved(parts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("artifacts") / "small"
     bundle.save(folder, parts, files={"scores.json": "{}"}, about={"seed": 1})
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """The folder of eight drawn scenes in three splits, to be read only."""
+    from captioning.scenes import write_scenes
+
+    return write_scenes(tmp_path_factory.mktemp("drawn") / "scenes", sizes={"train": 4, "dev": 2, "test": 2})
+
+
+@pytest.fixture
+def loaded(captioner, monkeypatch):
+    """The captioner that every bundle turns out to be, without the seconds that loading takes."""
+    monkeypatch.setattr("captioning.load", lambda path, **options: captioner)
+    return captioner

@@ -1,6 +1,5 @@
 """The command line: --help costs nothing, each command does its one thing, each mistake ends in one sentence."""
 
-import json
 import os
 import shlex
 import shutil
@@ -17,22 +16,10 @@ import captioning
 from captioning import cli
 from captioning.options import DecodeOptions
 from captioning.overlay import STILL
-from captioning.scenes import write_scenes
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "tqdm")
 COMMANDS = ("caption", "attention", "evaluate", "compare", "check", "doctor", "distill")
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """The folder of eight drawn scenes in three splits, to be read only."""
-    return write_scenes(tmp_path_factory.mktemp("drawn") / "scenes", sizes={"train": 4, "dev": 2, "test": 2})
-
-
-@pytest.fixture
-def data(drawn, tmp_path):
-    return Path(shutil.copytree(drawn, tmp_path / "data"))
 
 
 @pytest.fixture
@@ -44,13 +31,6 @@ def album(pictures, tmp_path):
     Image.fromarray(pictures[1]).save(folder / "more.jpg" / "b.png")
     (folder / "notes.txt").write_text("not a picture")
     return folder
-
-
-@pytest.fixture
-def loaded(captioner, monkeypatch):
-    """The captioner that every bundle turns out to be, without the seconds that loading takes."""
-    monkeypatch.setattr(captioning, "load", lambda path, **options: captioner)
-    return captioner
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -148,47 +128,6 @@ def test_whoever_reads_the_output_may_stop_reading():
     assert reader.wait() == 141
     assert reader.stderr.read() == b""
     reader.stderr.close()
-
-
-def test_check_reports(drawn, capsys):
-    status, out, err = run(capsys, "check", drawn)
-    assert (status, err) == (0, "")
-    assert out.startswith("scenes")
-    assert "cannot be read" not in out
-    assert "word vector" not in out
-
-
-def test_check_tells_which_words_have_a_vector(drawn, tmp_path, capsys):
-    vectors = tmp_path / "glove.tiny.2d.txt"
-    vectors.write_text("a 0.1 0.2\nthe 0.3 0.4\n")
-    status, out, _ = run(capsys, "check", drawn, "--glove", vectors)
-    assert status == 0
-    assert "with a word vector" in out
-
-
-def test_check_names_a_broken_image(data, capsys):
-    (data / "Images" / "train_00001.jpg").write_bytes(b"")
-    status, out, _ = run(capsys, "check", data)
-    assert status == 0
-    assert "images that cannot be read: 1" in out
-    assert "train_00001.jpg" in out
-
-
-def test_check_reads_columns_by_the_names_given(pictures, tmp_path, capsys):
-    for number, picture in enumerate(pictures[:3]):
-        Image.fromarray(picture).save(tmp_path / f"{number}.png")
-    table = tmp_path / "table.csv"
-    rows = "".join(f"{number}.png,7,a dog runs fast\n" for number in range(3))
-    table.write_text(f"foto,weight,words\n{rows}")
-    columns = ("--image-column", "foto", "--caption-column", "words", "--images", tmp_path)
-    status, out, _ = run(capsys, "check", table, *columns)
-    assert status == 0
-    assert "cannot be read" not in out
-
-
-def test_check_refuses_what_is_not_there(drawn, tmp_path, capsys):
-    assert_refused(capsys, "check", tmp_path / "none", saying="does not exist")
-    assert_refused(capsys, "check", drawn, "--glove", tmp_path / "none.txt", saying="does not exist")
 
 
 def test_a_saved_bundle_captions_a_picture(saved, captioner, album, pictures, capsys):
@@ -393,109 +332,3 @@ def test_attention_that_cannot_be_drawn_is_refused(loaded, album, tmp_path, caps
 def test_flags_that_do_not_go_together_are_refused(loaded, album, capsys):
     assert_refused(capsys, "caption", album, "--top-p", 2, saying="--top-p 2.0")
     assert_refused(capsys, "caption", album, "--force", "zebra", saying="never learnt")
-
-
-def test_evaluate_writes_what_it_scores_and_prints_a_card(loaded, drawn, tmp_path, capsys):
-    predictions = tmp_path / "deeper" / "predictions.jsonl"
-    status, out, _ = run(capsys, "evaluate", drawn, "--split", "dev", "--predictions", predictions, "--max-length", 3)
-    assert status == 0
-    card = json.loads(out)
-    assert (card["split"], card["images"]) == ("dev", 2)
-    assert "CIDEr-D" in card["scores"]
-    assert card["decoding"]["max_length"] == 3
-    records = [json.loads(line) for line in predictions.read_text().splitlines()]
-    assert [record["image"] for record in records] == ["Images/dev_00000.jpg", "Images/dev_00001.jpg"]
-    assert all(len(record["caption"].split()) <= 3 for record in records)
-
-
-def test_a_person_sees_the_card_as_a_table(loaded, drawn, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    status, out, _ = run(capsys, "evaluate", drawn, "--predictions", tmp_path / "predictions.jsonl")
-    assert status == 0
-    assert out.startswith("test split, 2 images")
-
-
-def test_words_said_too_often_are_told_where_there_are_any(loaded, pictures, tmp_path, capsys, monkeypatch):
-    for number in range(12):
-        Image.fromarray(pictures[number % 7]).save(tmp_path / f"{number}.png")
-    rows = "".join(f"{number}.png,test,a giraffe\n" for number in range(12))
-    (tmp_path / "captions.csv").write_text(f"image,split,caption\n{rows}")
-    arguments = "evaluate", tmp_path, "--predictions", tmp_path / "predictions.jsonl"
-    _, out, _ = run(capsys, *arguments)
-    rate = {"word": "giraffe", "captions": 0.0, "references": 1.0}
-    assert json.loads(out)["word_use"]["animals"] == {"more": [], "less": [rate]}
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    _, out, _ = run(capsys, *arguments)
-    assert "\n  animals   less often giraffe 0% (100%)\n" in out
-
-
-def test_a_split_that_is_not_there_is_refused(loaded, data, tmp_path, capsys):
-    lines = (data / "metadata.jsonl").read_text().splitlines(keepends=True)
-    (data / "metadata.jsonl").write_text("".join(line for line in lines if "test_" not in line))
-    arguments = ("evaluate", data, "--predictions", tmp_path / "predictions.jsonl")
-    assert_refused(capsys, *arguments, saying="has no test split")
-    assert not (tmp_path / "predictions.jsonl").exists()
-
-
-def test_evaluate_names_what_it_leaves_out(loaded, data, tmp_path, capsys):
-    (data / "Images" / "test_00000.jpg").write_bytes(b"")
-    status, out, err = run(capsys, "evaluate", data, "--predictions", tmp_path / "predictions.jsonl")
-    assert status == 0
-    assert err.startswith("captioning: 1 of 2 images left out:\n")
-    assert "test_00000.jpg is empty" in err
-    card = json.loads(out)
-    assert (card["images"], card["images_left_out"]) == (1, 1)
-
-
-def test_evaluate_reads_columns_by_the_names_given(loaded, pictures, tmp_path, capsys):
-    (tmp_path / "photos").mkdir()
-    for number, picture in enumerate(pictures[:3]):
-        Image.fromarray(picture).save(tmp_path / "photos" / f"{number}.png")
-    (tmp_path / "table.csv").write_text("foto,weight,words\n" + "".join(f"{n}.png,7,a dog runs\n" for n in range(3)))
-    columns = ("--image-column", "foto", "--caption-column", "words", "--images", tmp_path / "photos")
-    place = ("--predictions", tmp_path / "predictions.jsonl")
-    status, out, _ = run(capsys, "evaluate", tmp_path / "table.csv", *columns, *place)
-    assert (status, json.loads(out)["images"]) == (0, 1)
-
-
-def test_compare_tells_which_is_better(loaded, drawn, tmp_path, capsys):
-    for length in (2, 6):
-        folder = tmp_path / str(length)
-        place = ("--predictions", folder / "predictions-test.jsonl")
-        _, out, _ = run(capsys, "evaluate", drawn, *place, "--max-length", length)
-        (folder / "scores.json").write_text(out)
-    status, out, err = run(capsys, "compare", tmp_path / "2", tmp_path / "6" / "scores.json")
-    assert (status, err) == (0, "")
-    assert out.startswith(f"{tmp_path}/6/scores.json against {tmp_path}/2: test split, 2 images\n")
-    assert "CIDEr-D" in out
-
-
-def test_cards_that_are_not_alike_are_refused(saved, tmp_path, capsys):
-    assert_refused(capsys, "compare", saved, saved, saying="a card of the same split")
-    assert_refused(capsys, "compare", tmp_path / "none", saved, saying="There is no")
-
-
-def test_the_doctor_tells_what_is_wrong(loaded, saved, capsys, monkeypatch):
-    status, out, _ = run(capsys, "doctor", saved)
-    assert status == int("FOUND" in out)
-    assert "  captions: " in out
-    monkeypatch.setattr(type(loaded), "caption", lambda self, images: [Same()] * len(images))
-    status, out, _ = run(capsys, "doctor", saved)
-    assert status == 1
-    assert "FOUND    captions: 1 different ones" in out
-    assert "\n         remedy: " in out
-
-
-class Same:
-    words = ()
-
-    def __str__(self):
-        return "a dog"
-
-
-def test_the_doctor_looks_at_captioned_images(loaded, saved, tmp_path, capsys):
-    data = write_scenes(tmp_path / "scenes", sizes={"train": 1, "dev": 8})
-    _, out, _ = run(capsys, "doctor", saved, "--data", data)
-    assert "captions and images: CIDEr-D is" in out
-    assert_refused(capsys, "doctor", saved, "--data", data, "--split", "train", saying="1 images of this split")
-    assert_refused(capsys, "doctor", saved, "--data", data, "--split", "test", saying="has no test split")
