@@ -1,4 +1,4 @@
-"""A pytest plugin that writes what a run found into a file: `pytest -p tests.ledger --ledger FILE`.
+"""A pytest plugin that adds what a run found to a file: `pytest -p tests.ledger --ledger FILE`.
 
 A test tells what it counted by `record_property(what, count)`.
 """
@@ -16,16 +16,17 @@ PACKAGES = re.compile("keras|tensorflow(-cpu)?|numpy|pillow|gradio|starlette|h5p
 TITLE = """# What the long tests found
 
 Written by `make test-long` itself, which loops faults over operations, kills at random, feeds hostile bytes and loads
-the app; `make test` holds the quick part of each.
+the app; `make test` holds the quick part of each. What measures times runs alone, all else two at a time.
 """
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--ledger", metavar="FILE", help="write what every test counted into this file")
+    parser.addoption("--ledger", metavar="FILE", help="add what every test counted to this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if file := config.getoption("--ledger"):
+    file = config.getoption("--ledger")
+    if file and not hasattr(config, "workerinput"):  # xdist's workers tell their controller
         config.pluginmanager.register(Ledger(Path(file)))
 
 
@@ -46,7 +47,8 @@ class Ledger:
             f"| {nodeid.removeprefix('tests/')} | {outcome} | {told} | {seconds:.0f} |\n"
             for nodeid, outcome, told, seconds in self.rows
         )
-        self.file.write_text(f"{TITLE}\n{self._setting()}\n\n| test | | counted | s |\n|---|---|---|---|\n{tests}")
+        before = self.file.read_text() if self.file.exists() else TITLE
+        self.file.write_text(f"{before}\n{self._setting()}\n\n| test | | counted | s |\n|---|---|---|---|\n{tests}")
 
     def _setting(self) -> str:
         found = {package.name.lower(): package.version for package in distributions()}
