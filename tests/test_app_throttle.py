@@ -83,7 +83,14 @@ def test_guesses_at_the_same_moment_all_count(clock):
 
 
 def test_no_address_is_remembered_for_ever(clock):
-    app = LoginThrottle(None)
-    app._tries = {f"1.1.1.{number}": [clock.now] for number in range(99)}
-    app._forget(clock.now + WINDOW)
-    assert not app._tries
+    async def nothing(*_):
+        pass
+
+    app = LoginThrottle(nothing)
+    login = {"type": "http", "method": "POST", "path": "/login"}
+    for number in range(99):
+        asyncio.run(app(login | {"client": (f"1.1.1.{number}", 1)}, nothing, nothing))
+    assert len(app._tries) == 99
+    clock.now += WINDOW
+    asyncio.run(app(login | {"client": ("2.2.2.2", 1)}, nothing, nothing))
+    assert list(app._tries) == ["2.2.2.2"]

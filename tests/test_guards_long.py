@@ -40,8 +40,8 @@ GUARDS = [
     ("weights.py", "if count > most:", "if False:", "bundle_hostile.py::test_weights_that_are"),
     ("weights.py", "while h5py.h5pl.size():", "while False:", "bundle_hostile.py::test_hdf5_has_no_folder"),
     ("tokenizer.py", "def find_class", "def find_no_class", "tokenizer.py::test_poisoned_pickles"),
-    ("images.py", "    _check_png_header(file, name)", "    pass", "images.py::test_a_bomb_behind_a_harmless_header"),
-    ("images.py", "    if width * height > MAX_PIXELS:", "    if False:", "images.py::test_a_bomb_is_refused"),
+    ("images.py", "    _check_png_header(file, name)", "    pass", "images.py::test_a_bomb_is_refused_from"),
+    ("images.py", "    if width * height > MAX_PIXELS:", "    if False:", "images.py::test_other_formats"),
     ("images.py", "formats=FORMATS", "formats=None", "images.py::test_what_is_no_readable_picture"),
     ("images.py", "if orientation in TRANSPOSE", "if False", "images.py::test_exif_orientation"),
     ("images.py", 'picture.mode.startswith("I;16")', "False", "images.py::test_grey_in_any_depth"),
@@ -52,7 +52,7 @@ GUARDS = [
     ("glove.py", "if not (np.abs(numbers) < 1e30).all():", "if False:", "glove.py::test_damage_is_refused"),
     ("download.py", "_check_archive(source, archive)", "pass", "download_archives.py::test_hostile_archives"),
     ("download.py", "if found != expected else", "if False else", "download.py::test_wrong_hash_is_deleted"),
-    ("download.py", '"If-Range": validator', '"If": validator', "download.py::test_a_changed_file_whose_server"),
+    ("download.py", "_kept(part)[1:] != (int(", "() == (int(", "download.py::test_a_changed_file_whose_server"),
     ("captioner.py", "if np.isnan(found", "if False and np.isnan(found", "captioner.py::test_numbers_that_are_none"),
     ("app/guard.py", "if path.startswith(CLOSED) or", "if", "app_guard.py::test_doors_of_gradio"),
     ("app/guard.py", "> LONGEST_NAME", "< 0", "app_guard.py::test_names_that_no_disk_has"),
@@ -113,7 +113,7 @@ def test_every_guard_is_missed_by_its_test(copy, record_property):
         finally:
             path.write_text(whole)
         if status != 1 or "ERROR collecting" in said:
-            unnoticed.append((name, guard, said[-200:]))
+            unnoticed.append(f"{name}: {guard}")
     record_property("guards taken out", len(GUARDS))
     record_property("unnoticed", len(unnoticed))
     assert not unnoticed
