@@ -202,6 +202,9 @@ def _bundles(flags: argparse.Namespace) -> list[Path]:
 
 
 def _load(flags: argparse.Namespace) -> Any:
+    from captioning.quiet import import_keras_alone
+
+    import_keras_alone()
     return captioning.load(*_bundles(flags), encoder_weights=flags.encoder_weights)
 
 

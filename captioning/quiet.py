@@ -16,6 +16,20 @@ def import_keras() -> None:
         import keras  # noqa: F401
 
 
+def import_keras_alone() -> None:
+    """Imports Keras without the tables and plots that it loads for abilities of its own, which takes a second.
+
+    For a program that wants its answer soon and has no other threads yet: these imports fail meanwhile.
+    """
+    spared = {"pandas", "matplotlib.pyplot"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]
+    try:
+        import_keras()
+    finally:
+        for name in spared:
+            del sys.modules[name]
+
+
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Closes standard error to libraries that write past Python; what fails is still raised."""
