@@ -6,7 +6,7 @@ Knows nothing of files beyond the images themselves. Images are looked at once: 
 import dataclasses
 import functools
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +21,7 @@ from captioning.options import DecodeOptions
 from captioning.tokenizer import END, PAD, START, UNKNOWN, Tokenizer, normalise
 
 BATCH = 64
+MANY = 16  # full batches after which a search is worth being compiled once more, by XLA
 FINE = 256  # lines of the mask that a box becomes
 KEPT = 256  # images whose grids are remembered
 NO_CAPTION = -1e6  # scores below this belong to no caption
@@ -71,7 +72,8 @@ class Captioner:
     ) -> None:
         self.model, self.tokenizer, self.encoder = model, tokenizer, encoder or model.encoder
         self.image_size, self.options, self.calibration = image_size, options, calibration
-        self._decoder = functools.lru_cache(maxsize=8)(lambda rules: Decoder(model, rules))
+        self._decoder = functools.lru_cache(maxsize=8)(lambda rules, often: Decoder(model, rules, often=often))
+        self._full_batches: Counter[Rules] = Counter()
         self._grids: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def caption(
@@ -117,7 +119,7 @@ class Captioner:
     ) -> list[Caption]:
         """The Captions for features as `features` gives them, or for images where the model holds the encoder."""
         options = options or self.options
-        decoder, prefix, where = self._decoder(self._rules(options)), self._prefix(begin, options), self._where(region)
+        rules, prefix, where = self._rules(options), self._prefix(begin, options), self._where(region)
         chance = np.random.default_rng(options.sampling_seed)
         captions: list[Caption] = []
         for first in range(0, len(features), BATCH):
@@ -128,10 +130,16 @@ class Captioner:
                 for name, row in (("prefix", prefix), ("where", where))
                 if row is not None
             }
-            found = decoder.search(padded, chance=chance, **alike)
+            found = self._decoder_for(rules, len(padded)).search(padded, chance=chance, **alike)
             _refuse_nonsense(found)
             captions += [self._caption(found, row, options) for row in range(len(part))]
         return captions
+
+    def _decoder_for(self, rules: Rules, count: int) -> Decoder:
+        is_full = count == BATCH
+        if is_full:
+            self._full_batches[rules] += 1
+        return self._decoder(rules, is_full and self._full_batches[rules] > MANY)
 
     def alternatives(
         self, image: Any, caption: Caption, *, count: int = 5, region: Region | None = None

@@ -132,7 +132,7 @@ def test_no_special_word_can_be_forced(captioner, pictures):
 
 def test_options_change_and_come_back_without_building_anew(captioner, pictures, monkeypatch):
     built = []
-    monkeypatch.setattr(room, "Decoder", lambda model, rules: (built.append(rules), Recorder())[1])
+    monkeypatch.setattr(room, "Decoder", lambda model, rules, often: (built.append(rules), Recorder())[1])
     captioner = fresh(captioner)
     for options in (GREEDY, SHORT, GREEDY, None, SHORT, None, DecodeOptions(strategy="greedy")):
         with pytest.raises(Asked):
@@ -161,7 +161,9 @@ SAMPLES = DecodeOptions(strategy="sample", num_captions=1, max_length=6, tempera
 
 def test_another_seed_is_another_sample_of_the_same_search(captioner, pictures, monkeypatch):
     built, decoder = [], room.Decoder
-    monkeypatch.setattr(room, "Decoder", lambda model, rules: (built.append(rules), decoder(model, rules))[1])
+    monkeypatch.setattr(
+        room, "Decoder", lambda model, rules, often: (built.append(rules), decoder(model, rules, often=often))[1]
+    )
     captioner = fresh(captioner)
     told = [
         [caption.text for caption in captioner.caption(pictures, dataclasses.replace(SAMPLES, sampling_seed=seed))]
@@ -175,6 +177,23 @@ def test_batches_draw_samples_of_their_own(captioner, pictures, monkeypatch):
     monkeypatch.setattr(room, "BATCH", 2)
     told = captioner.caption([pictures[0]] * 8, SAMPLES)
     assert len({caption.text for caption in told}) > 2
+
+
+def test_a_search_asked_for_often_is_compiled_once_more_and_says_the_same(captioner, pictures, monkeypatch):
+    monkeypatch.setattr(room, "BATCH", 2)
+    monkeypatch.setattr(room, "MANY", 2)
+    built, decoder = [], room.Decoder
+    monkeypatch.setattr(
+        room, "Decoder", lambda model, rules, often: (built.append(often), decoder(model, rules, often=often))[1]
+    )
+    captioner, grids = fresh(captioner), captioner.features(pictures[:2])
+    told = [captioner.caption_features(grids, GREEDY) for _ in range(4)]
+    assert built == [False, True]
+    for captions in told[1:]:
+        for one, other in zip(captions, told[0], strict=True):
+            assert_same(one, other)
+    captioner.caption_features(grids[:1], GREEDY)
+    assert built == [False, True]
 
 
 def test_an_image_is_looked_at_once(captioner, pictures, monkeypatch):
