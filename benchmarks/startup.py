@@ -37,9 +37,9 @@ CAUSES = (
 def prepare(task: dict[str, str]) -> tuple[dict[str, Any], Contender]:
     """Does what `caption` does, and tells when each part was done."""
     moments = [float(os.environ["CAPTIONING_STARTED"]), time.time()]
-    from captioning.quiet import import_keras
+    from captioning.quiet import import_keras_alone
 
-    import_keras()
+    import_keras_alone()
     moments.append(time.time())
     import captioning
     from captioning import album, book, bundle, captioner  # noqa: F401
