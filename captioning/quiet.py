@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 def import_keras() -> None:
     """Imports Keras with standard error closed."""
-    if "keras" in sys.modules:
-        return
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # else every step begs the system for its memory anew
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if "keras" in sys.modules:
+        return
     gc.disable()  # nothing of a million new objects is garbage: looking through them takes a sixth of the time
     atexit.register(gc.freeze)  # nor at the end, when it would take a second
     try:
