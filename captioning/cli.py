@@ -43,6 +43,7 @@ EXAMPLES = {
     "distill": (
         "my-pictures",
         "my-pictures --teacher resnet50 --teacher-weights resnet50.weights.h5 --output artifacts/eyes/mine.weights.h5",
+        "my-pictures --captioner artifacts/mine         # its encoder teaches, and of that what its words come from",
         "my-pictures --resume                           # after Ctrl-C, a crash or a kill",
     ),
 }

@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from captioning import eyes
 from captioning.batches import epoch_order
-from captioning.bundle import weights_bytes
+from captioning.bundle import load, weights_bytes
 from captioning.catalogue import catalogue
 from captioning.check import clean, inspect
 from captioning.checkpoint import Progress, has_checkpoint, load_checkpoint, save_checkpoint
 from captioning.data import Dataset
 from captioning.errors import DataError, Stopped, StorageError
-from captioning.features import Features, build_encoder, read_features, weights_key
-from captioning.options import DistillOptions, RunOptions
+from captioning.features import Features, build_encoder, digest_of, read_features, weights_key
+from captioning.options import TEACHERS, DistillOptions, RunOptions
 from captioning.storage import hold, replacing, write_whole
 from captioning.training import StopRequest, Watch, diverged, forget, refuse_to_destroy, set_precision
 
@@ -33,8 +33,9 @@ STUDENT, SUFFIX = "pocket", ".weights.h5"
 LARGER = 2  # times the student's side is the teacher's; of strides of 16 and of 32 that makes the same regions
 SAMPLE = 500  # training images that tell in what the teacher's regions differ
 FAINTEST = 1e-6  # of the largest variance; what varies less is not enlarged any more
-WARMUP, WEIGHT_DECAY = 0.05, 0.02
+WARMUP, WEIGHT_DECAY = 0.05, 0.1
 BRIGHTER, TINTED, PALER = 0.2, 0.05, 0.3  # by how much at most, as a share; the teacher sees the picture as it is
+SHIFTED = 4  # pixels at most, a quarter of a region
 PLACES = ("output", "cache", "resume", "overwrite")  # options that change nothing in the student
 
 
@@ -90,18 +91,40 @@ def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, di
         raise DataError(f"{dataset.name} has no image to learn from; put some in a train split.")
     dev = list(splits.get("dev") or train)
     images = {image: fact.sha256 for image, fact in catalogue([*train, *dev], cache).items()}
-    teacher, key = build_encoder(how.teacher, how.teacher_weights, larger), weights_key(how.teacher_weights)
+    teacher, key = teacher_of(how, larger)
     assert teacher.output_shape[1] == (how.image_size // 16) ** 2, "the teacher's regions are not the student's"
     sample = {image: images[image] for image in sorted(train, key=images.__getitem__)[:SAMPLE]}
-    teacher, seen, kept = projected(teacher, sample, cache / f"{how.teacher}-{larger}-{key}")
+    teacher, seen, kept = projected(teacher, sample, cache / f"{teacher.name}-{larger}-{key}")
     print(f"{kept:.1%} of what varies in the teacher's regions is taught")
     looks: dict[str, Any] = {"views": dict.fromkeys(train, how.views)}
     pixels = read_features(images, cache / f"pixels-{how.image_size}", image_size=how.image_size, **looks)
     grids = read_features(images, seen, image_size=larger, encoder=teacher, **looks)
     facts = {name: value for name, value in asdict(how).items() if name not in PLACES}
-    facts |= {"teacher_weights": Path(how.teacher_weights).name, "teacher_key": key, "teacher_kept": round(kept, 4)}
+    facts |= {"teacher": teacher.name, "captioner": Path(how.captioner).name, "teacher_key": key}
+    facts |= {"teacher_weights": Path(how.teacher_weights).name, "teacher_kept": round(kept, 4)}
     facts |= {"data": dataset.name, "images": len(train)}
     return lessons(pixels, grids, train), lessons(pixels, grids, dev, views=False), facts
+
+
+def teacher_of(how: DistillOptions, size: int) -> tuple[keras.Model, str]:
+    """What teaches, and a name for its weights: an encoder, or what a captioner takes up of every region it sees."""
+    if not how.captioner:
+        return build_encoder(how.teacher, how.teacher_weights, size), weights_key(how.teacher_weights)
+    taught = load(how.captioner, encoder_weights=how.teacher_weights)
+    own = taught.encoder
+    if own.name not in TEACHERS:
+        raise DataError(
+            f"{how.captioner} looks through {own.name}, whose regions are others than the pocket encoder's; "
+            f"give a captioner that looks through {', '.join(TEACHERS)}."
+        )
+    encoder = build_encoder(own.name, "none", size)
+    encoder.set_weights(own.get_weights())
+    reading = taught.model.feature_projection
+    taken_up = keras.layers.Dense(reading.units, reading.activation, dtype="float32", name="taken_up")
+    teacher = keras.Model(encoder.input, taken_up(encoder.output), name=own.name)
+    taken_up.set_weights(reading.get_weights())
+    teacher.jit_compile = encoder.jit_compile
+    return teacher, digest_of(teacher)
 
 
 def lessons(pixels: Features, grids: Features, images: list[Path], *, views: bool = True) -> Lessons:
@@ -210,7 +233,7 @@ class Teaching:
             chance = np.random.default_rng([self.how.seed, progress.epoch, progress.step])
             first = progress.step * self.how.batch_size
             pixels, grids = self.train[order[first : first + self.how.batch_size]]
-            logs = self.student.train_on_batch(otherwise_lit(pixels, chance), grids, return_dict=True)
+            logs = self.student.train_on_batch(otherwise_lit(shifted(pixels, chance), chance), grids, return_dict=True)
             watch.on_train_batch_end(progress.step, logs)
         watch.on_train_end()
         progress.running_means = [float(np.asarray(variable)) for variable in watch.means]
@@ -256,6 +279,14 @@ def unlikeness(taught: Any, seen: Any) -> Any:
     return ops.mean(ops.square(taught - seen), axis=-1) + 1 - likeness
 
 
+def shifted(pixels: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    """The pictures (B, H, W, 3), each a little to some side; what that uncovers repeats the edge."""
+    height, width = pixels.shape[1:3]
+    wide = np.pad(pixels, ((0, 0), (SHIFTED, SHIFTED), (SHIFTED, SHIFTED), (0, 0)), mode="edge")
+    corners = chance.integers(0, 2 * SHIFTED + 1, (len(pixels), 2))
+    return np.stack([own[y : y + height, x : x + width] for own, (y, x) in zip(wide, corners, strict=True)])
+
+
 def otherwise_lit(pixels: np.ndarray, chance: np.random.Generator) -> np.ndarray:
     """The pictures (B, H, W, 3) a little brighter or darker, warmer or colder, paler or more colourful."""
     pixels, count = pixels.astype("float32"), len(pixels)
@@ -263,7 +294,7 @@ def otherwise_lit(pixels: np.ndarray, chance: np.random.Generator) -> np.ndarray
     def factors(most: float, channels: int) -> np.ndarray:
         return chance.uniform(1 - most, 1 + most, (count, 1, 1, channels)).astype("float32")
 
-    grey = pixels.mean(axis=-1, keepdims=True)
+    grey = pixels @ np.full((3, 1), 1 / 3, "float32")
     lit = (grey + factors(PALER, 1) * (pixels - grey)) * factors(BRIGHTER, 1) * factors(TINTED, 3)
     return np.clip(lit, 0, 255)
 

@@ -145,6 +145,7 @@ class DistillOptions:
 
     teacher: str = dial("mobilenetv2", "the encoder that teaches", choices=TEACHERS)
     teacher_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
+    captioner: str = dial("", "a bundle that teaches instead: what its captioner takes up of what it sees")
     image_size: int = dial(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
     views: int = dial(8, "looks at every training image, the same for both: itself, its mirror image, crops")
     epochs: int = dial(30, "passes over all looks")

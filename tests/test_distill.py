@@ -15,10 +15,12 @@ from keras import layers
 
 import captioning
 from captioning import cli, distill, eyes
+from captioning.captioner import Captioner
 from captioning.errors import DataError, Stopped, StorageError
 from captioning.features import build_encoder
 from captioning.images import read_image
-from captioning.options import DataOptions, DistillOptions
+from captioning.model import CaptionModel, config_for
+from captioning.options import DataOptions, DecodeOptions, DistillOptions, ModelOptions
 from captioning.scenes import write_scenes
 from captioning.sources import open_dataset
 from captioning.views import view
@@ -149,6 +151,27 @@ def test_the_teacher_looks_once(teach, cache, monkeypatch):
     teach(epochs=1, overwrite=True)
 
 
+def test_a_captioner_teaches_what_it_takes_up(dataset, tokenizer, cache, tmp_path, monkeypatch):
+    encoder = small("mobilenetv2", "none", 2 * SIZE)
+    encoder.set_weights([3 * weight for weight in encoder.get_weights()])  # as if it had learnt along
+    eye = ModelOptions(feature_units=9, attention_units=4, lstm_units=4, embedding_units=4)
+    model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder)
+    model.build()
+    whole = Captioner(model, tokenizer, encoder=None, image_size=2 * SIZE, options=DecodeOptions())
+    monkeypatch.setattr(distill, "load", lambda folder, **given: whole)
+    taught, _, facts = distill.prepare(dataset, options(tmp_path, cache, captioner="artifacts/mine"))
+    assert (facts["teacher"], facts["captioner"]) == ("mobilenetv2", "mine")
+    saved = np.load(next(cache.glob(f"mobilenetv2-{2 * SIZE}-{facts['teacher_key']}-{DEPTH}-*")) / "projection.npz")
+    larger = read_image(next(iter(dataset.splits["train"])), size=2 * SIZE)[None].astype("float32")
+    taken_up = np.asarray(model.feature_projection(encoder(larger)))[0]
+    np.testing.assert_allclose(taught[:1][1][0], taken_up @ saved["kernel"] + saved["bias"], rtol=2e-3, atol=5e-3)
+
+
+def test_a_captioner_with_other_regions_cannot_teach(dataset, saved, cache, tmp_path):
+    with pytest.raises(DataError, match=r"small looks through tiny, whose regions are others .* mobilenetv2"):
+        distill.distill(dataset, options(tmp_path, cache, captioner=str(saved)))
+
+
 def test_principal_components_are_centred_and_alike_in_spread():
     random = np.random.default_rng(0)
     stretch = np.diag([100.0, 10, 1, 0.1]) @ np.linalg.qr(random.normal(size=(4, 4)))[0]
@@ -180,6 +203,23 @@ def test_the_student_sees_another_light_and_nothing_else():
     for picture, old in zip(lit, pixels.astype("float32"), strict=True):
         assert np.corrcoef(picture.mean(axis=-1).ravel(), old.mean(axis=-1).ravel())[0, 1] > 0.97
     np.testing.assert_array_equal(lit, distill.otherwise_lit(pixels, np.random.default_rng(1)))
+
+
+def test_the_student_sees_pictures_a_little_to_some_side():
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 20, 20, 3), dtype="uint8")
+    moved = distill.shifted(pixels, np.random.default_rng(1))
+    assert moved.shape == pixels.shape
+    inner, most = slice(distill.SHIFTED, -distill.SHIFTED), range(-distill.SHIFTED, distill.SHIFTED + 1)
+    found = {
+        next(
+            (down, right)
+            for down in most
+            for right in most
+            if np.array_equal(own[inner, inner], np.roll(old, (down, right), (0, 1))[inner, inner])
+        )
+        for own, old in zip(moved, pixels, strict=True)
+    }
+    assert len(found) > 20
 
 
 def test_unlikeness_is_the_squared_difference_and_the_angle():
