@@ -4,6 +4,7 @@
 python train.py                       Flickr8k with ResNet50, fetching what is missing
 python train.py --dataset scenes      the built-in drawn scenes; nothing is fetched
 python train.py --data my-pictures    your own captioned pictures, in any common layout
+python train.py --data my-pictures --bundle artifacts/pocket    the same, beginning with what a captioner knows
 """
 
 import argparse
@@ -18,7 +19,9 @@ from typing import Any
 from captioning.errors import CaptioningError, DataError
 from captioning.flags import add_flags, defaults, from_flags
 from captioning.options import (
+    BEGUN,
     FEEDBACK,
+    NETWORK,
     RECORDS,
     SCENES,
     SMOKE,
@@ -41,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         is_scenes = not flags.data and flags.dataset == "scenes"
         preset = (SCENES if is_scenes else {}) | (SMOKE if flags.smoke else {})
-        preset |= FEEDBACK if flags.from_feedback else {}
+        preset |= FEEDBACK if flags.from_feedback else BEGUN if flags.bundle else {}
         if flags.from_feedback and not (flags.data or flags.dataset):
             raise DataError("--from-feedback goes on with what the bundle learnt from: give --data or --dataset too.")
-        if flags.from_feedback and flags.engine == "ray":
-            raise DataError("--from-feedback looks at images in this process alone: leave out --engine ray.")
+        if flags.bundle:
+            refuse_another_network(flags)
         records = [from_flags(flags, defaults(record, preset)) for record in RECORDS]
         *_, how, _, run, _ = records
         check_shares(how, run)
@@ -57,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("train.py: Stopped at once; what was last saved is kept.", file=sys.stderr)
         return 130
     return 0
+
+
+def refuse_another_network(flags: argparse.Namespace) -> None:
+    """A network that is gone on with has the encoder and the widths that it has."""
+    for name in NETWORK:
+        if getattr(flags, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise DataError(f"{flag} cannot be chosen beside --bundle: leave it out, it is that of {flags.bundle}.")
+    if flags.engine == "ray":
+        raise DataError("--bundle looks at images in this process alone: leave out --engine ray.")
 
 
 def train(
@@ -75,8 +88,10 @@ def train(
     import keras
 
     from captioning import bundle, devices, training
+    from captioning.features import digest_of
     from captioning.storage import hold
 
+    taught, eye = begin(run, eye)
     keras.utils.set_random_seed(how.seed)
     subject = Path(data.data).resolve().stem if data.data else data.dataset
     name = run.name or f"{subject}-{eye.encoder}".removesuffix("-tiny")
@@ -87,9 +102,9 @@ def train(
         dataset, source = read_data(data, how, run)
         splits = {"dev": dataset.splits["train"]} | {split: held for split, held in dataset.splits.items() if held}
         tokenizer, vectors, coverage = learn_words(splits["train"], words, eye, how, run)
-        encoder, grids, pixels, precision = look(splits, eye, how, run, engine)
+        encoder, grids, pixels, precision = look(splits, eye, how, run, engine, taught)
 
-        parts = assemble(tokenizer, vectors, encoder, (eye, decoding, run), is_tuned=pixels is not None)
+        parts = assemble(tokenizer, vectors, encoder, (eye, decoding, run), is_tuned=pixels is not None, taught=taught)
         model = parts.model
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
         again = functools.partial(look_again, encoder, splits, eye, how, run)
@@ -98,7 +113,7 @@ def train(
         if not run.resume:
             training.forget(workshop)
         settings = {name: value for part in recipe.values() for name, value in part.items() if name != "tensorboard"}
-        settings["vocabulary"] = len(tokenizer)
+        settings |= {"vocabulary": len(tokenizer)} | ({"bundle": digest_of(taught.model)} if taught else {})
         reports = [training.tensorboard_report(Path(run.artifacts, "logs", name))] if how.tensorboard else []
         fitting = training.Run(model, how, workshop, settings, words.glove_frozen_epochs, reports=reports)
         progress = fitting.train(phases)
@@ -107,6 +122,7 @@ def train(
         told = {"data": dataset.name, "precision": precision, "glove_coverage": coverage}
         told |= {"best epoch": progress.best_epoch + 1}
         weights = Path(eye.encoder_weights).name  # no path of this machine goes into a bundle
+        told |= {"begun with": Path(run.bundle).resolve().name} if taught else {}
         about = recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}}
         files, cards, calibration = judge(parts.captioner(), pixels or grids, splits, source, about)
         parts = replace(parts, calibration=calibration)
@@ -114,6 +130,17 @@ def train(
         bundle.save(folder, parts, files=given_away(files) if run.without_data else files, about=about)
         training.forget(workshop)
     print(f'\ncaptioning.load("{folder}") opens it; its card is {folder}/README.md')
+
+
+def begin(run: RunOptions, eye: ModelOptions) -> tuple[Any, ModelOptions]:
+    """The captioner that training begins with, None if it begins with nothing, and the network's choices and widths."""
+    if not run.bundle:
+        return None, eye
+    from captioning import bundle
+
+    own = bundle.check(Path(run.bundle)).eye
+    chosen = {name: getattr(own, name) for name in NETWORK}
+    return bundle.load(run.bundle, encoder_weights=eye.encoder_weights), replace(eye, **chosen)
 
 
 def retrain(*records: Any) -> None:
@@ -165,20 +192,26 @@ def learn_words(
 
 
 def look(
-    splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions, engine: EngineOptions | None = None
+    splits: dict[str, Any],
+    eye: ModelOptions,
+    how: TrainOptions,
+    run: RunOptions,
+    engine: EngineOptions | None = None,
+    taught: Any = None,
 ) -> tuple[Any, Any, Any, str]:
     """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all."""
-    from captioning.features import build_encoder, image_size_of, weights_key
+    from captioning.features import build_encoder, digest_of, image_size_of, weights_key
     from captioning.training import set_precision
 
     read, size = reader(splits, eye, how, run), image_size_of(eye.encoder, eye.image_size)
     is_tiny, pixels = eye.encoder == "tiny", None
     if is_tiny or how.fine_tune_epochs:
         pixels = read(Path(run.cache, f"pixels-{size}"), elsewhere=lookers(engine, size))
+    encoder = taught.encoder if taught else build_encoder(eye.encoder, eye.encoder_weights, size)
     if is_tiny:
-        return build_encoder("tiny", image_size=size), None, pixels, set_precision(how.precision)
-    encoder = build_encoder(eye.encoder, eye.encoder_weights, size)
-    kept = Path(run.cache, f"{eye.encoder}-{size}-{weights_key(eye.encoder_weights)}")
+        return encoder, None, pixels, set_precision(how.precision)
+    key = digest_of(encoder) if taught else weights_key(eye.encoder_weights)
+    kept = Path(run.cache, f"{eye.encoder}-{size}-{key}")
     grids = read(kept, encoder=encoder, elsewhere=lookers(engine, size, (eye.encoder, eye.encoder_weights)))
     return encoder, grids, pixels, set_precision(how.precision)
 
@@ -218,19 +251,27 @@ def assemble(
     options: tuple[ModelOptions, DecodeOptions, RunOptions],
     *,
     is_tuned: bool,
+    taught: Any = None,
 ) -> Any:
-    """A captioner's parts before the training; its network holds the encoder where that is tuned, or is our own."""
+    """A captioner's parts before the training, with all that another one has learnt if it begins with that.
+
+    Its network holds the encoder where that is tuned, or is our own.
+    """
     from captioning.bundle import Parts
     from captioning.features import OWN
+    from captioning.inheritance import take_over
     from captioning.model import CaptionModel, config_for
 
     eye, decoding, run = options
     is_own = eye.encoder in OWN  # then nobody can fetch it
+    is_tuned = is_tuned or bool(taught and taught.model.encoder)
     is_held = is_tuned or is_own
     model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder if is_held else None)
     model.build()
     if vectors is not None:
         model.set_word_vectors(vectors)
+    if taught:
+        print(f"{run.bundle} knows {take_over(model, tokenizer.words, taught):,} of these words")
     whole = is_own or not (is_tuned and run.without_encoder)
     return Parts(model, tokenizer, None if is_held else encoder, eye, decoding, whole=whole)
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,21 @@ from tqdm import tqdm
 
 from captioning import eyes
 from captioning.batches import epoch_order
-from captioning.bundle import load, weights_bytes
+from captioning.bundle import Parts, load, save, settled, weights_bytes
+from captioning.captioner import Captioner
 from captioning.catalogue import catalogue
 from captioning.check import clean, inspect
 from captioning.checkpoint import Progress, has_checkpoint, load_checkpoint, save_checkpoint
 from captioning.data import Dataset
 from captioning.errors import DataError, Stopped, StorageError
 from captioning.features import Features, build_encoder, digest_of, read_features, weights_key
-from captioning.options import TEACHERS, DistillOptions, RunOptions
+from captioning.inheritance import take_over
+from captioning.model import CaptionModel
+from captioning.options import TEACHERS, DistillOptions, ModelOptions, RunOptions
 from captioning.storage import hold, replacing, write_whole
 from captioning.training import StopRequest, Watch, diverged, forget, refuse_to_destroy, set_precision
 
-STUDENT, SUFFIX = "pocket", ".weights.h5"
+STUDENT, SUFFIX, PROJECTION = "pocket", ".weights.h5", "projection"
 LARGER = 2  # times the student's side is the teacher's; of strides of 16 and of 32 that makes the same regions
 SAMPLE = 500  # training images that tell in what the teacher's regions differ
 FAINTEST = 1e-6  # of the largest variance; what varies less is not enlarged any more
@@ -64,7 +67,7 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         refuse_to_destroy(output, workshop, RunOptions(resume=how.resume, overwrite=how.overwrite))
         if output.exists() and not (how.resume or how.overwrite):
             raise StorageError(f"{output} is a finished encoder: choose another --output, or --overwrite it.")
-        train, dev, facts = prepare(dataset, how)
+        train, dev, teacher, facts = prepare(dataset, how)
         set_precision(how.precision)
         keras.utils.set_random_seed(how.seed)
         student = build_encoder(STUDENT, "none", how.image_size)
@@ -75,13 +78,32 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         data = weights_bytes(student)
         facts |= {"dev_explained": progress.history[-1]["dev_explained"], "sha256": hashlib.sha256(data).hexdigest()}
         write_whole(output.with_name(f"{stem}.json"), json.dumps(facts, indent=2))
+        begin = f"--encoder {STUDENT} --encoder-weights {output}"
+        if how.captioner:
+            taught, folder = load(how.captioner, encoder_weights=how.teacher_weights), output.with_name(stem)
+            save(folder, heir(taught, student, teacher.get_layer(PROJECTION)), files={}, about={"distilled": facts})
+            begin = f"--bundle {folder}"
         write_whole(output, data)
         forget(workshop)
-    print(f"\npython train.py --encoder {STUDENT} --encoder-weights {output} trains a captioner on it")
+    print(f"\npython train.py {begin} trains a captioner on it")
 
 
-def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, dict[str, Any]]:
-    """The lessons of all looks at the training images, those of the dev images, and facts about where they are from."""
+def heir(taught: Captioner, student: keras.Model, projection: keras.layers.Dense) -> Parts:
+    """The captioner that says, looking through the student, what its teacher says looking through its own encoder."""
+    grid = dict(zip(("num_regions", "feature_depth"), student.output_shape[1:], strict=True))
+    model = CaptionModel(replace(taught.model.config, **grid), student)
+    model.build()
+    take_over(model, taught.tokenizer.words, taught)
+    kernel, bias = projection.get_weights()
+    back = np.linalg.pinv(kernel)
+    model.feature_projection.set_weights([back, -bias @ back])
+    shared = {name: value for name, value in asdict(model.config).items() if name in ModelOptions.__dataclass_fields__}
+    eye = ModelOptions(encoder=STUDENT, image_size=student.input_shape[1], **shared)
+    return settled(Parts(model, taught.tokenizer, None, eye, taught.options))
+
+
+def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, keras.Model, dict[str, Any]]:
+    """The lessons of all looks at the training images, those of the dev images, who teaches, and facts about it all."""
     cache, larger = Path(how.cache), LARGER * how.image_size
     findings = inspect(dataset, cache=cache)
     print(findings.text())
@@ -103,7 +125,7 @@ def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, di
     facts |= {"teacher": teacher.name, "captioner": Path(how.captioner).name, "teacher_key": key}
     facts |= {"teacher_weights": Path(how.teacher_weights).name, "teacher_kept": round(kept, 4)}
     facts |= {"data": dataset.name, "images": len(train)}
-    return lessons(pixels, grids, train), lessons(pixels, grids, dev, views=False), facts
+    return lessons(pixels, grids, train), lessons(pixels, grids, dev, views=False), teacher, facts
 
 
 def teacher_of(how: DistillOptions, size: int) -> tuple[keras.Model, str]:
@@ -152,7 +174,7 @@ def projected(teacher: keras.Model, sample: dict[Path, str], folder: Path) -> tu
         with replacing(file) as opened:
             np.savez(opened, kernel=kernel, bias=bias, kept=kept)
     with np.load(file, allow_pickle=False) as saved:
-        project = keras.layers.Dense(eyes.POCKET_DEPTH, dtype="float32", name="projection")
+        project = keras.layers.Dense(eyes.POCKET_DEPTH, dtype="float32", name=PROJECTION)
         narrowed = keras.Model(teacher.input, project(teacher.output), name=teacher.name)
         project.set_weights([saved["kernel"], saved["bias"]])
         kept = float(saved["kept"])

@@ -145,7 +145,9 @@ class DistillOptions:
 
     teacher: str = dial("mobilenetv2", "the encoder that teaches", choices=TEACHERS)
     teacher_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
-    captioner: str = dial("", "a bundle that teaches instead: what its captioner takes up of what it sees")
+    captioner: str = dial(
+        "", "a bundle that teaches instead, and leaves its words to a pocket captioner beside --output"
+    )
     image_size: int = dial(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
     views: int = dial(8, "looks at every training image, the same for both: itself, its mirror image, crops")
     epochs: int = dial(30, "passes over all looks")
@@ -204,7 +206,7 @@ class RunOptions:
     """Where things are kept, whether to go on or begin again, and on how many devices."""
 
     from_feedback: str = dial("", "a feedback database; --bundle is fine-tuned on its corrections")
-    bundle: str = dial("", "the folder of the bundle that --from-feedback fine-tunes, leaving it as it is")
+    bundle: str = dial("", "the folder of a bundle to begin with, its network and its words, leaving it as it is")
     name: str = dial("", "the bundle's name; by itself the data's name and the encoder's")
     artifacts: str = dial("artifacts", "folder of the bundles")
     downloads: str = dial("data", "folder of data sets that are fetched or drawn")
@@ -224,7 +226,6 @@ class RunOptions:
         _check(self, "1 or more", _at_least_one, "devices")
         _check(self, "0 to 1", lambda value: 0 <= value <= 1, "max_unreadable")
         _require(not self.from_feedback or self.bundle != "", "from_feedback", self.from_feedback, "--bundle FOLDER")
-        _require(not self.bundle or self.from_feedback != "", "bundle", self.bundle, "--from-feedback FILE")
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,14 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "length_penalty": 1.0,
     "no_repeat_ngram_size": 0,
 }
+
+BEGUN: dict[str, Any] = {  # what suits a network that another training has begun
+    "epochs": 5,
+    "learning_rate": 1e-3,
+    "glove_frozen_epochs": 0,
+}
+
+NETWORK = ("encoder", "image_size", "feature_units", "attention_units", "lstm_units", "embedding_units")
 
 FEEDBACK: dict[str, Any] = {  # what suits a bundle that learns from corrections
     "epochs": 3,

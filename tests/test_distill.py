@@ -126,7 +126,7 @@ def usual(small_networks, dataset, cache, tmp_path_factory):
 
 def test_both_look_at_the_same_and_their_regions_are_the_same(dataset, cache, tmp_path):
     how = options(tmp_path, cache)
-    taught, held, _ = distill.prepare(dataset, how)
+    taught, held, *_ = distill.prepare(dataset, how)
     teacher = small("mobilenetv2", "none", 2 * SIZE)
     saved = np.load(next(cache.glob(f"mobilenetv2-{2 * SIZE}-none-{DEPTH}-*")) / "projection.npz")
     number = 0
@@ -151,81 +151,61 @@ def test_the_teacher_looks_once(teach, cache, monkeypatch):
     teach(epochs=1, overwrite=True)
 
 
-def test_a_captioner_teaches_what_it_takes_up(dataset, tokenizer, cache, tmp_path, monkeypatch):
+@pytest.fixture
+def whole(tokenizer, monkeypatch):
+    """A captioner with a teacher's encoder that learnt along; every bundle turns out to be it."""
     encoder = small("mobilenetv2", "none", 2 * SIZE)
-    encoder.set_weights([3 * weight for weight in encoder.get_weights()])  # as if it had learnt along
+    encoder.set_weights([3 * weight for weight in encoder.get_weights()])
     eye = ModelOptions(feature_units=9, attention_units=4, lstm_units=4, embedding_units=4)
     model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder)
     model.build()
-    whole = Captioner(model, tokenizer, encoder=None, image_size=2 * SIZE, options=DecodeOptions())
-    monkeypatch.setattr(distill, "load", lambda folder, **given: whole)
-    taught, _, facts = distill.prepare(dataset, options(tmp_path, cache, captioner="artifacts/mine"))
+    captioner = Captioner(model, tokenizer, encoder=None, image_size=2 * SIZE, options=DecodeOptions(max_length=4))
+    monkeypatch.setattr(distill, "load", lambda folder, **given: captioner)
+    return captioner
+
+
+def taken_up(captioner: Captioner, pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(captioner.model.feature_projection(captioner.encoder(pixels.astype("float32"))))
+
+
+def test_a_captioner_teaches_what_it_takes_up(dataset, whole, cache, tmp_path):
+    taught, *_, facts = distill.prepare(dataset, options(tmp_path, cache, captioner="artifacts/mine"))
     assert (facts["teacher"], facts["captioner"]) == ("mobilenetv2", "mine")
     saved = np.load(next(cache.glob(f"mobilenetv2-{2 * SIZE}-{facts['teacher_key']}-{DEPTH}-*")) / "projection.npz")
-    larger = read_image(next(iter(dataset.splits["train"])), size=2 * SIZE)[None].astype("float32")
-    taken_up = np.asarray(model.feature_projection(encoder(larger)))[0]
-    np.testing.assert_allclose(taught[:1][1][0], taken_up @ saved["kernel"] + saved["bias"], rtol=2e-3, atol=5e-3)
+    larger = read_image(next(iter(dataset.splits["train"])), size=2 * SIZE)
+    wanted = taken_up(whole, larger[None])[0] @ saved["kernel"] + saved["bias"]
+    np.testing.assert_allclose(taught[:1][1][0], wanted, rtol=2e-3, atol=5e-3)
+
+
+def test_through_a_student_that_sees_all_of_it_its_heir_says_the_same(whole, monkeypatch):
+    projection = layers.Dense(9, name="projection")
+    images = keras.Input((2 * SIZE, 2 * SIZE, 3))
+    student = keras.Model(images, projection(whole.model.feature_projection(whole.encoder(images))))
+    projection.set_weights([np.random.default_rng(0).normal(size=(9, 9)), np.arange(9.0)])
+    monkeypatch.setattr(distill, "settled", lambda parts: parts)
+    parts = distill.heir(whole, student, projection)
+    pixels = np.random.default_rng(1).integers(0, 255, (2, 2 * SIZE, 2 * SIZE, 3)).astype("float32")
+    words = np.arange(12).reshape(2, 1, 6)
+    told = [
+        np.asarray(model({"features": encoder(pixels), "tokens": words}))
+        for model, encoder in ((parts.model, student), (whole.model, whole.encoder))
+    ]
+    np.testing.assert_allclose(*told, rtol=1e-3, atol=1e-4)
+
+
+def test_a_captioner_leaves_its_words_to_a_pocket_one(teach, whole, tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(distill, "build_encoder", real_student)
+    teach(captioner="artifacts/mine", epochs=1)
+    heir = captioning.load(tmp_path / "small")
+    assert (heir.encoder.name, heir.tokenizer.words) == ("pocket", whole.tokenizer.words)
+    assert told_in(tmp_path)["captioner"] == "mine"
+    assert str(heir.caption(next(drawn.rglob("*.jpg"))))
+    assert str(tmp_path) not in (tmp_path / "small" / "config.json").read_text()
 
 
 def test_a_captioner_with_other_regions_cannot_teach(dataset, saved, cache, tmp_path):
     with pytest.raises(DataError, match=r"small looks through tiny, whose regions are others .* mobilenetv2"):
         distill.distill(dataset, options(tmp_path, cache, captioner=str(saved)))
-
-
-def test_principal_components_are_centred_and_alike_in_spread():
-    random = np.random.default_rng(0)
-    stretch = np.diag([100.0, 10, 1, 0.1]) @ np.linalg.qr(random.normal(size=(4, 4)))[0]
-    regions = (random.normal(size=(2000, 4)) @ stretch + 7).astype("float32")
-    kernel, bias, kept = distill.principal(regions, 3)
-    seen = regions @ kernel + bias
-    np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-3)
-    assert np.square(seen).mean() == pytest.approx(1, rel=1e-3)
-    spreads = seen.std(axis=0)
-    np.testing.assert_allclose(spreads[:-1] / spreads[1:], np.sqrt(10), rtol=0.05)  # of 10, halfway to 1, as ratios
-    np.testing.assert_allclose(np.corrcoef(seen.T), np.eye(3), atol=1e-2)
-    assert kept == pytest.approx(1 - 0.01 / 10101.01, abs=1e-7)
-
-
-def test_regions_that_hardly_differ_make_no_infinite_numbers():
-    regions = np.outer(np.arange(20), np.ones(4)).astype("float32")
-    kernel, bias, kept = distill.principal(regions, 4)
-    assert np.isfinite([*kernel.ravel(), *bias]).all()
-    assert kept == pytest.approx(1)
-
-
-def test_the_student_sees_another_light_and_nothing_else():
-    pixels = np.random.default_rng(0).integers(60, 180, (8, 4, 4, 3), dtype="uint8")
-    lit = distill.otherwise_lit(pixels, np.random.default_rng(1))
-    assert (lit.shape, lit.dtype) == (pixels.shape, "float32")
-    assert lit.min() >= 0
-    assert lit.max() <= 255
-    assert len({float(picture.mean() / old.mean()) for picture, old in zip(lit, pixels, strict=True)}) == 8
-    for picture, old in zip(lit, pixels.astype("float32"), strict=True):
-        assert np.corrcoef(picture.mean(axis=-1).ravel(), old.mean(axis=-1).ravel())[0, 1] > 0.97
-    np.testing.assert_array_equal(lit, distill.otherwise_lit(pixels, np.random.default_rng(1)))
-
-
-def test_the_student_sees_pictures_a_little_to_some_side():
-    pixels = np.random.default_rng(0).integers(0, 255, (40, 20, 20, 3), dtype="uint8")
-    moved = distill.shifted(pixels, np.random.default_rng(1))
-    assert moved.shape == pixels.shape
-    inner, most = slice(distill.SHIFTED, -distill.SHIFTED), range(-distill.SHIFTED, distill.SHIFTED + 1)
-    found = {
-        next(
-            (down, right)
-            for down in most
-            for right in most
-            if np.array_equal(own[inner, inner], np.roll(old, (down, right), (0, 1))[inner, inner])
-        )
-        for own, old in zip(moved, pixels, strict=True)
-    }
-    assert len(found) > 20
-
-
-def test_unlikeness_is_the_squared_difference_and_the_angle():
-    taught = np.array([[[3.0, 4.0], [1.0, 0.0]]], "float32")
-    seen = np.array([[[3.0, 4.0], [0.0, 2.0]]], "float32")
-    np.testing.assert_allclose(np.asarray(distill.unlikeness(taught, seen)), [[0, (1 + 4) / 2 + 1]], atol=1e-6)
 
 
 # Learning

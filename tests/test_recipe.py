@@ -176,6 +176,34 @@ def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(
     assert [path.name for path in place.artifacts.iterdir()] == ["own"]
 
 
+def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys):
+    old, own = smoke.artifacts / "scenes", captioned(place.folder / "own")
+    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--epochs", 1, "--batch-size", 8
+    assert place.train("--data", own, "--bundle", old, *quick, "--learning-rate", 1e-7) == 0
+    begun, words = place.artifacts / "own", json.loads((old / "vocabulary.json").read_text())["words"]
+    told = json.loads((begun / "config.json").read_text())
+    assert told["about"]["begun with"] == "scenes"
+    known = [word for word in json.loads((begun / "vocabulary.json").read_text())["words"] if word in words]
+    assert f"knows {len(known):,} of these words" in capsys.readouterr().out
+    before, after = captioning.load(old), captioning.load(begun)
+    assert (after.encoder.name, after.image_size) == ("tiny", before.image_size)
+    rows = [[captioner.tokenizer.id(word) for word in known] for captioner in (after, before)]
+    heads = [
+        captioner.model.head.get_weights()[0][:, own] for captioner, own in zip((after, before), rows, strict=True)
+    ]
+    np.testing.assert_allclose(*heads, atol=1e-4)
+    np.testing.assert_allclose(*(each.model.keys.get_weights()[0] for each in (after, before)), atol=1e-4)
+    assert vectors(old).keys() == vectors(begun).keys()
+
+
+@pytest.mark.parametrize("flag", ["--encoder", "--image-size", "--lstm-units"])
+def test_a_network_that_is_gone_on_with_cannot_be_chosen(place, smoke, refused, flag):
+    given = {"--encoder": "tiny", "--image-size": 32, "--lstm-units": 8}[flag]
+    error = refused(place, "--dataset", "scenes", "--bundle", smoke.artifacts / "scenes", flag, given)
+    assert f"{flag} cannot be chosen beside --bundle" in error
+    assert "leave out --engine ray" in refused(place, "--dataset", "scenes", "--bundle", "x", "--engine", "ray")
+
+
 def test_two_trainings_in_one_folder(place, refused):
     with hold(place.artifacts / "scenes.training"):
         assert f"process {os.getpid()} on " in refused(place, "--dataset", "scenes", "--smoke", status=4)

@@ -212,11 +212,9 @@ def test_data_of_other_words(place, refused, tmp_path):
     assert "is not what" in refused("--data", data, "--name", "other")
 
 
-def test_both_or_neither():
+def test_a_feedback_database_needs_its_bundle():
     with pytest.raises(CaptioningError, match=r"--from-feedback x\.db cannot be used: --bundle FOLDER was expected"):
         RunOptions(from_feedback="x.db")
-    with pytest.raises(CaptioningError, match="--bundle x cannot be used: --from-feedback FILE was expected"):
-        RunOptions(bundle="x")
 
 
 def test_the_data_must_be_named(capsys):
