@@ -62,11 +62,13 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
     """Teaches a student on the training images; writes its weights, and before them a .json of how it was made."""
     output = Path(how.output)
     stem = output.name.removesuffix(SUFFIX)
-    workshop = output.with_name(f"{stem}.training")
+    workshop, folder = output.with_name(f"{stem}.training"), output.with_name(stem)
     with hold(workshop):
         refuse_to_destroy(output, workshop, RunOptions(resume=how.resume, overwrite=how.overwrite))
         if output.exists() and not (how.resume or how.overwrite):
             raise StorageError(f"{output} is a finished encoder: choose another --output, or --overwrite it.")
+        if how.captioner and folder.exists() and not (how.resume or how.overwrite):
+            raise StorageError(f"{folder} is there, where the pocket captioner shall be: choose another --output.")
         train, dev, teacher, facts = prepare(dataset, how)
         set_precision(how.precision)
         keras.utils.set_random_seed(how.seed)
@@ -80,7 +82,7 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         write_whole(output.with_name(f"{stem}.json"), json.dumps(facts, indent=2))
         begin = f"--encoder {STUDENT} --encoder-weights {output}"
         if how.captioner:
-            taught, folder = load(how.captioner, encoder_weights=how.teacher_weights), output.with_name(stem)
+            taught = load(how.captioner, encoder_weights=how.teacher_weights)
             save(folder, heir(taught, student, teacher.get_layer(PROJECTION)), files={}, about={"distilled": facts})
             begin = f"--bundle {folder}"
         write_whole(output, data)

@@ -296,6 +296,12 @@ def test_finished_weights_are_replaced_only_on_demand(teach, tmp_path):
     refused(teach, tmp_path, "no training to resume", resume=True)
 
 
+def test_a_bundle_beside_the_weights_is_not_replaced(teach, tmp_path):
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "config.json").write_text("a week of work")
+    refused(teach, tmp_path, "small is there, .*another --output", captioner="artifacts/mine")
+
+
 def test_an_unfinished_training_is_begun_again_only_on_demand(teach, tmp_path, monkeypatch):
     act_at(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Stopped):
