@@ -69,10 +69,13 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
             raise StorageError(f"{output} is a finished encoder: choose another --output, or --overwrite it.")
         if how.captioner and folder.exists() and not (how.resume or how.overwrite):
             raise StorageError(f"{folder} is there, where the pocket captioner shall be: choose another --output.")
+        learnt = learnt_before(how)
         train, dev, teacher, facts = prepare(dataset, how)
         set_precision(how.precision)
         keras.utils.set_random_seed(how.seed)
         student = build_encoder(STUDENT, "none", how.image_size)
+        if learnt:
+            student.set_weights(learnt)
         print(f"{student.count_params():,} weights, {len(train):,} looks an epoch")
         if not how.resume:
             forget(workshop)
@@ -104,6 +107,16 @@ def heir(taught: Captioner, student: keras.Model, projection: keras.layers.Dense
     return settled(Parts(model, taught.tokenizer, None, eye, taught.options))
 
 
+def learnt_before(how: DistillOptions) -> list[np.ndarray]:
+    """The weights that the student begins with, of whatever picture size; none if it learns from nothing."""
+    if not how.student:
+        return []
+    encoder = load(how.student).encoder
+    if encoder.name != STUDENT:
+        raise DataError(f"{how.student} looks through {encoder.name}; give a captioner that looks through {STUDENT}.")
+    return encoder.get_weights()
+
+
 def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, keras.Model, dict[str, Any]]:
     """The lessons of all looks at the training images, those of the dev images, who teaches, and facts about it all."""
     cache, larger = Path(how.cache), LARGER * how.image_size
@@ -124,8 +137,8 @@ def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, ke
     pixels = read_features(images, cache / f"pixels-{how.image_size}", image_size=how.image_size, **looks)
     grids = read_features(images, seen, image_size=larger, encoder=teacher, **looks)
     facts = {name: value for name, value in asdict(how).items() if name not in PLACES}
-    facts |= {"teacher": teacher.name, "captioner": Path(how.captioner).name, "teacher_key": key}
-    facts |= {"teacher_weights": Path(how.teacher_weights).name, "teacher_kept": round(kept, 4)}
+    facts |= {name: Path(getattr(how, name)).name for name in ("captioner", "student", "teacher_weights")}
+    facts |= {"teacher": teacher.name, "teacher_key": key, "teacher_kept": round(kept, 4)}
     facts |= {"data": dataset.name, "images": len(train)}
     return lessons(pixels, grids, train), lessons(pixels, grids, dev, views=False), teacher, facts
 

@@ -148,6 +148,7 @@ class DistillOptions:
     captioner: str = dial(
         "", "a bundle that teaches instead, and leaves its words to a pocket captioner beside --output"
     )
+    student: str = dial("", "a bundle whose pocket encoder goes on learning; none: a new one learns from nothing")
     image_size: int = dial(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
     views: int = dial(8, "looks at every training image, the same for both: itself, its mirror image, crops")
     epochs: int = dial(30, "passes over all looks")

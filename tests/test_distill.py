@@ -203,6 +203,24 @@ def test_a_captioner_leaves_its_words_to_a_pocket_one(teach, whole, tmp_path, dr
     assert str(tmp_path) not in (tmp_path / "small" / "config.json").read_text()
 
 
+@pytest.mark.whole
+def test_a_pocket_captioner_goes_on_learning_to_see(teach, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(distill, "build_encoder", real_student)
+    teach(captioner="artifacts/mine", epochs=1)
+    first = captioning.load(tmp_path / "small")
+    monkeypatch.setattr(distill, "load", captioning.load)
+    teach(tmp_path / "more", student=str(tmp_path / "small"), learning_rate=1e-9, epochs=1, image_size=2 * SIZE)
+    more = real_student("pocket", "none", 2 * SIZE)
+    more.load_weights(tmp_path / "more" / "small.weights.h5")
+    for before, after in zip(first.encoder.trainable_weights, more.trainable_weights, strict=True):
+        np.testing.assert_allclose(np.asarray(after), np.asarray(before), atol=1e-6)
+    assert told_in(tmp_path / "more")["student"] == "small"
+
+
+def test_a_captioner_with_another_encoder_cannot_go_on_learning(teach, saved, tmp_path):
+    refused(teach, tmp_path, "looks through tiny; give a captioner that looks through pocket", DataError, student=saved)
+
+
 def test_a_captioner_with_other_regions_cannot_teach(dataset, saved, cache, tmp_path):
     with pytest.raises(DataError, match=r"small looks through tiny, whose regions are others .* mobilenetv2"):
         distill.distill(dataset, options(tmp_path, cache, captioner=str(saved)))
