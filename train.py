@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     try:
         is_scenes = not flags.data and flags.dataset == "scenes"
-        preset = (SCENES if is_scenes else {}) | (SMOKE if flags.smoke else {})
-        preset |= FEEDBACK if flags.from_feedback else BEGUN if flags.bundle else {}
+        preset = (SCENES if is_scenes else {}) | (FEEDBACK if flags.from_feedback else BEGUN if flags.bundle else {})
+        preset |= SMOKE if flags.smoke else {}
         if flags.from_feedback and not (flags.data or flags.dataset):
             raise DataError("--from-feedback goes on with what the bundle learnt from: give --data or --dataset too.")
         if flags.bundle:

@@ -340,3 +340,12 @@ def test_a_full_disk(crowded, uncompiled, refused, monkeypatch, foreseen, told):
         monkeypatch.setattr(training, "require_space", lambda *_, **__: None)
     own = captioned(crowded.folder / "own", images=3)
     assert told in refused(crowded, "--data", own, *QUICK, status=4)
+
+
+@pytest.mark.parametrize(("begins", "rate"), [([], 1e-3), (["--from-feedback", "some.db"], 3e-4)])
+def test_a_smoke_test_is_tiny_whatever_it_begins_with(monkeypatch, begins, rate):
+    begun = {}
+    for name in ("train", "retrain"):
+        monkeypatch.setattr(train, name, lambda *records: begun.update(how=records[3]))
+    assert train.main(["--data", "mine", "--smoke", "--bundle", "one", *begins]) == 0
+    assert (begun["how"].epochs, begun["how"].learning_rate) == (1, rate)
