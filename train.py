@@ -232,7 +232,8 @@ def reader(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: Ru
     facts = catalogue([image for images in splits.values() for image in images], Path(run.cache))
     images = {image: fact.sha256 for image, fact in facts.items()}
     size = image_size_of(eye.encoder, eye.image_size)
-    return functools.partial(read_features, images, image_size=size, views=dict.fromkeys(splits["train"], how.views))
+    others = dict.fromkeys(splits["train"], range(1, how.views))
+    return functools.partial(read_features, images, image_size=size, views=others)
 
 
 def lookers(engine: EngineOptions | None, size: int, encoder: tuple[str, str] | None = None) -> Any:

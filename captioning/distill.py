@@ -86,15 +86,22 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         begin = f"--encoder {STUDENT} --encoder-weights {output}"
         if how.captioner:
             taught = load(how.captioner, encoder_weights=how.teacher_weights)
-            save(folder, heir(taught, student, teacher.get_layer(PROJECTION)), files={}, about={"distilled": facts})
+            parts = heir(taught, student, teacher.get_layer(PROJECTION), how.captioner_size)
+            save(folder, parts, files={}, about={"distilled": facts})
             begin = f"--bundle {folder}"
         write_whole(output, data)
         forget(workshop)
     print(f"\npython train.py {begin} trains a captioner on it")
 
 
-def heir(taught: Captioner, student: keras.Model, projection: keras.layers.Dense) -> Parts:
-    """The captioner that says, looking through the student, what its teacher says looking through its own encoder."""
+def heir(taught: Captioner, student: keras.Model, projection: keras.layers.Dense, size: int = 0) -> Parts:
+    """The captioner that says, looking through the student, what its teacher says looking through its own encoder.
+
+    It looks at squares of this size, or as the student learnt.
+    """
+    if size and size != student.input_shape[1]:
+        learnt, student = student.get_weights(), build_encoder(STUDENT, "none", size)
+        student.set_weights(learnt)
     grid = dict(zip(("num_regions", "feature_depth"), student.output_shape[1:], strict=True))
     model = CaptionModel(replace(taught.model.config, **grid), student)
     model.build()
@@ -133,7 +140,8 @@ def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, ke
     sample = {image: images[image] for image in sorted(train, key=images.__getitem__)[:SAMPLE]}
     teacher, seen, kept = projected(teacher, sample, cache / f"{teacher.name}-{larger}-{key}")
     print(f"{kept:.1%} of what varies in the teacher's regions is taught")
-    looks: dict[str, Any] = {"views": dict.fromkeys(train, how.views)}
+    others = [*range(1, how.views), *range(-how.closer_views, 0)]
+    looks: dict[str, Any] = {"views": dict.fromkeys(train, others)}
     pixels = read_features(images, cache / f"pixels-{how.image_size}", image_size=how.image_size, **looks)
     grids = read_features(images, seen, image_size=larger, encoder=teacher, **looks)
     facts = {name: value for name, value in asdict(how).items() if name not in PLACES}

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from captioning.devices import undivided
 from captioning.errors import DataError, StorageError
 from captioning.eyes import pocket, tiny
-from captioning.images import read_image
 from captioning.storage import explain_disk_errors, require_space
 from captioning.views import view
 
@@ -243,26 +242,26 @@ def read_features(
     *,
     image_size: int,
     encoder: "keras.Model | None" = None,
-    views: Mapping[Path, int] | None = None,
+    views: Mapping[Path, Sequence[int]] | None = None,
     elsewhere: Callable[[dict[Look, Path]], Seen] | None = None,
 ) -> Features:
     """The grids of images {file: content hash}, computed where the cache lacks them; without encoder, pixels.
 
-    The images that `views` names are looked at so many times; `elsewhere` does it, if not this process.
+    The images that `views` names are looked at in those other ways too; `elsewhere` does it, if not this process.
     """
     views = views or {}
     shape = encoder.output_shape[1:] if encoder else (image_size, image_size, 3)
     cache = Rows(folder, shape, "float16" if encoder else "uint8")
     wanted = {(digest, 0): image for image, digest in images.items()}
-    wanted |= {(images[image], number): image for image, count in views.items() for number in range(1, count)}
+    wanted |= {(images[image], number): image for image, numbers in views.items() for number in numbers}
     missing = {look: image for look, image in wanted.items() if _name(look) not in cache.index}
     require_space(folder, len(missing) * cache.row_bytes)
     for looks, seen in elsewhere(missing) if elsewhere else look_at(missing, image_size, encoder):
         cache.add(list(map(_name, looks)), seen)
     rows = {image: cache.index[digest] for image, digest in images.items()}
     others = {
-        image: [cache.index[_name((images[image], number))] for number in range(1, count)]
-        for image, count in views.items()
+        image: [cache.index[_name((images[image], number))] for number in numbers]
+        for image, numbers in views.items()
     }
     return Features(cache.open(), rows, others)
 
@@ -285,11 +284,11 @@ def _decoded(missing: dict[Look, Path], image_size: int) -> Seen:
         ThreadPoolExecutor() as pool,
         tqdm(total=len(looks), desc="features", unit="image", disable=None if looks else True) as bar,
     ):
-        read = lambda look: view(read_image(missing[look], size=image_size), *look)  # noqa: E731
-        waiting = [[pool.submit(read, look) for look in batch] for batch in batches[:2]]
+        begin = lambda batch: [pool.submit(view, missing[which], image_size, *which) for which in batch]  # noqa: E731
+        waiting = [begin(batch) for batch in batches[:2]]
         for number, batch in enumerate(batches):
             if number + 2 < len(batches):
-                waiting.append([pool.submit(read, look) for look in batches[number + 2]])
+                waiting.append(begin(batches[number + 2]))
             yield batch, np.stack([future.result() for future in waiting.pop(0)])
             bar.update(len(batch))
 

@@ -39,6 +39,10 @@ def _check_choices(record: Any) -> None:
             _require(getattr(record, name) in choices, name, getattr(record, name), "one of " + ", ".join(choices))
 
 
+def _is_pocket_size(side: int) -> bool:
+    return side >= 32 and side % 16 == 0
+
+
 def _at_least_one(value: int) -> bool:
     return value >= 1
 
@@ -151,6 +155,8 @@ class DistillOptions:
     student: str = dial("", "a bundle whose pocket encoder goes on learning; none: a new one learns from nothing")
     image_size: int = dial(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
     views: int = dial(8, "looks at every training image, the same for both: itself, its mirror image, crops")
+    closer_views: int = dial(0, "looks at every training image besides, at smaller parts of it")
+    captioner_size: int = dial(0, "side of the square that the pocket captioner looks at; 0: --image-size")
     epochs: int = dial(30, "passes over all looks")
     batch_size: int = dial(64, "looks a step")
     learning_rate: float = dial(2e-3, "the highest rate; it warms up, then falls along a cosine")
@@ -165,8 +171,10 @@ class DistillOptions:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check(self, "1 or more", _at_least_one, "views", "epochs", "batch_size")
+        _check(self, "0 or more", _not_negative, "closer_views")
         _check(self, "more than 0", lambda value: value > 0, "learning_rate", "clip_norm")
-        _check(self, "a multiple of 16, 32 or more,", lambda value: value >= 32 and value % 16 == 0, "image_size")
+        _check(self, "a multiple of 16, 32 or more,", _is_pocket_size, "image_size")
+        _check(self, "0, or a multiple of 16, 32 or more,", lambda side: not side or _is_pocket_size(side), "captioner_size")
         _check(self, "a name that ends in .weights.h5", lambda name: name.endswith(".weights.h5"), "output")
 
 

@@ -152,7 +152,7 @@ def assert_seen_alike(images, tmp_path, encoder, engine):
         network = features.build_encoder(encoder, "none", 32)
         network.save_weights(weights)
     elsewhere = train.lookers(engine, 32, (encoder, weights) if encoder else None)
-    read = functools.partial(features.read_features, known, image_size=32, encoder=network, views={images[0]: 3})
+    read = functools.partial(features.read_features, known, image_size=32, encoder=network, views={images[0]: (1, 2)})
     local = read(tmp_path / "local")
     dice = random.getstate(), np.random.get_state()[2]
     far = read(tmp_path / "far", elsewhere=elsewhere)

@@ -125,17 +125,17 @@ def usual(small_networks, dataset, cache, tmp_path_factory):
 
 
 def test_both_look_at_the_same_and_their_regions_are_the_same(dataset, cache, tmp_path):
-    how = options(tmp_path, cache)
+    how = options(tmp_path, cache, closer_views=1)
     taught, held, *_ = distill.prepare(dataset, how)
     teacher = small("mobilenetv2", "none", 2 * SIZE)
     saved = np.load(next(cache.glob(f"mobilenetv2-{2 * SIZE}-none-{DEPTH}-*")) / "projection.npz")
     number = 0
     for image in dataset.splits["train"]:
         digest = hashlib.sha256(image.read_bytes()).hexdigest()
-        for look in range(VIEWS):
+        for look in (0, 1, 2, -1):
             pixels, grids = taught[number : number + 1]
-            np.testing.assert_array_equal(pixels[0], view(read_image(image, size=SIZE), digest, look))
-            larger = view(read_image(image, size=2 * SIZE), digest, look)
+            np.testing.assert_array_equal(pixels[0], view(image, SIZE, digest, look))
+            larger = view(image, 2 * SIZE, digest, look)
             seen = np.asarray(teacher(larger[None].astype("float32")))[0] @ saved["kernel"] + saved["bias"]
             np.testing.assert_allclose(grids[0], seen, rtol=2e-3, atol=5e-3)
             number += 1
@@ -195,8 +195,9 @@ def test_through_a_student_that_sees_all_of_it_its_heir_says_the_same(whole, mon
 
 def test_a_captioner_leaves_its_words_to_a_pocket_one(teach, whole, tmp_path, drawn, monkeypatch):
     monkeypatch.setattr(distill, "build_encoder", real_student)
-    teach(captioner="artifacts/mine", epochs=1)
+    teach(captioner="artifacts/mine", epochs=1, captioner_size=3 * SIZE)
     heir = captioning.load(tmp_path / "small")
+    assert (heir.image_size, heir.model.config.num_regions) == (3 * SIZE, 36)
     assert (heir.encoder.name, heir.tokenizer.words) == ("pocket", whole.tokenizer.words)
     assert told_in(tmp_path)["captioner"] == "mine"
     assert str(heir.caption(next(drawn.rglob("*.jpg"))))
@@ -343,6 +344,8 @@ def test_data_without_training_images(drawn, cache, tmp_path):
         (["--image-size", "100"], "--image-size 100 cannot be used: a multiple of 16"),
         (["--output", "pocket.h5"], "--output pocket.h5 cannot be used: a name that ends in .weights.h5"),
         (["--views", "0"], "--views 0 cannot be used: 1 or more"),
+        (["--closer-views", "-1"], "--closer-views -1 cannot be used: 0 or more"),
+        (["--captioner-size", "100"], "--captioner-size 100 cannot be used: 0, or a multiple of 16"),
     ],
 )
 def test_flags_that_make_no_sense(capsys, drawn, arguments, said):
