@@ -84,16 +84,21 @@ class Captioner:
         `begin` holds words that every caption begins with; `region`, a box or a mask, is all that is looked at.
         """
         if isinstance(images, (list, tuple)):
-            return self.caption_features(self.features(images), options, begin=begin, region=region) if images else []
+            if not images:
+                return []
+            return self.caption_features(self.features(images, options), options, begin=begin, region=region)
         return self.caption([images], options, begin=begin, region=region)[0]
 
-    def features(self, images: Sequence[Any]) -> np.ndarray:
+    def features(self, images: Sequence[Any], options: DecodeOptions | None = None) -> np.ndarray:
         """The grids (N, L, D) that the model is shown for these images."""
-        grids: list[Any] = [None] * len(images)
+        options = options or self.options
+        grids: list[Any] = []
         for first in range(0, len(images), BATCH):
-            part = images[first : first + BATCH]
-            for row, grid in enumerate(self._look([read_image(image, size=self.image_size) for image in part])):
-                grids[first + row] = grid
+            pixels = [read_image(image, size=self.image_size) for image in images[first : first + BATCH]]
+            seen = self._look(pixels)
+            if options.mirrored:
+                seen = _mean(seen, self._look([picture[:, ::-1] for picture in pixels]))
+            grids += seen
         return np.stack(grids)
 
     def _look(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
@@ -142,11 +147,17 @@ class Captioner:
         return self._decoder(rules, is_full and self._full_batches[rules] > MANY)
 
     def alternatives(
-        self, image: Any, caption: Caption, *, count: int = 5, region: Region | None = None
+        self,
+        image: Any,
+        caption: Caption,
+        options: DecodeOptions | None = None,
+        *,
+        count: int = 5,
+        region: Region | None = None,
     ) -> list[list[tuple[str, float]]]:
         """For every word of a caption of this image, and for its end, the likeliest others with their probabilities."""
         where = self._where(region)
-        state = self.model.start(self.features([image]), 1, None if where is None else where[None])
+        state = self.model.start(self.features([image], options), 1, None if where is None else where[None])
         said = [self.tokenizer.id(word.text) for word in caption.words]
         found = []
         for last, chosen in zip([START, *said], [*said, END], strict=True):
@@ -163,7 +174,9 @@ class Captioner:
     def _rules(self, options: DecodeOptions) -> Rules:
         forced, forbidden = self._ids(options.force, "--force"), self._ids(options.forbid, "--forbid")
         count = options.num_beams if options.strategy == "beam" else options.num_captions  # all beams tell how sure
-        compiled = dataclasses.replace(options, num_captions=count, force=(), forbid=(), sampling_seed=0)
+        compiled = dataclasses.replace(
+            options, num_captions=count, force=(), forbid=(), sampling_seed=0, mirrored=False
+        )
         return Rules(compiled, forced, forbidden)
 
     def _ids(self, phrases: Sequence[str], flag: str) -> tuple[int, ...]:
@@ -191,7 +204,7 @@ class Captioner:
         return prefix
 
     def _where(self, region: Region | None) -> np.ndarray | None:
-        return None if region is None else regions_within(region, self._side(self.model.config.num_regions)).reshape(-1)
+        return None if region is None else regions_within(region, _side(self.model.config.num_regions)).reshape(-1)
 
     def _caption(self, found: Decoded, row: int, options: DecodeOptions) -> Caption:
         ranks = [rank for rank in range(found.tokens.shape[1]) if _exists(found, row, rank)]
@@ -204,14 +217,21 @@ class Captioner:
     def _spell(self, found: Decoded, row: int, rank: int) -> Caption:
         texts = self.tokenizer.split(found.tokens[row, rank])
         probabilities = np.exp(found.log_probs[row, rank])
-        side = self._side(found.attention.shape[-1])
+        side = _side(found.attention.shape[-1])
         maps = found.attention[row, rank].reshape(-1, side, side)
         words = tuple(Word(text, float(probabilities[time]), maps[time]) for time, text in enumerate(texts))
         return Caption(self.tokenizer.decode(found.tokens[row, rank]), words, float(found.scores[row, rank]))
 
-    @staticmethod
-    def _side(num_regions: int) -> int:
-        return int(np.sqrt(num_regions))
+
+def _side(num_regions: int) -> int:
+    return int(np.sqrt(num_regions))
+
+
+def _mean(grids: Sequence[np.ndarray], mirrored: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What was seen of pictures and of their mirror images, each part where it is in the picture."""
+    side = _side(len(grids[0]))
+    turned = [grid.reshape(side, side, -1)[:, ::-1].reshape(grid.shape) for grid in mirrored]
+    return [(one + other) / 2 for one, other in zip(grids, turned, strict=True)]
 
 
 def regions_within(region: Region, side: int) -> np.ndarray:

@@ -76,7 +76,10 @@ def _prediction(line: str, place: str) -> Prediction:
 
 
 def caption_split(captioner: Any, features: Any, images: Iterable[Path], options: Any = None) -> list[Any]:
-    """The captioner's Captions for images whose features are cached."""
+    """The captioner's Captions for images whose features are cached; no cache holds their mirror images'."""
+    images, options = list(images), options or captioner.options
+    if options.mirrored:
+        return captioner.caption(images, options)
     rows = np.array([features.rows[image] for image in images])
     parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
     return [caption for part in parts for caption in captioner.caption_features(features.array[part], options)]

@@ -260,8 +260,7 @@ def read_features(
         cache.add(list(map(_name, looks)), seen)
     rows = {image: cache.index[digest] for image, digest in images.items()}
     others = {
-        image: [cache.index[_name((images[image], number))] for number in numbers]
-        for image, numbers in views.items()
+        image: [cache.index[_name((images[image], number))] for number in numbers] for image, numbers in views.items()
     }
     return Features(cache.open(), rows, others)
 

@@ -173,8 +173,9 @@ class DistillOptions:
         _check(self, "1 or more", _at_least_one, "views", "epochs", "batch_size")
         _check(self, "0 or more", _not_negative, "closer_views")
         _check(self, "more than 0", lambda value: value > 0, "learning_rate", "clip_norm")
-        _check(self, "a multiple of 16, 32 or more,", _is_pocket_size, "image_size")
-        _check(self, "0, or a multiple of 16, 32 or more,", lambda side: not side or _is_pocket_size(side), "captioner_size")
+        sides = "a multiple of 16, 32 or more,"
+        _check(self, sides, _is_pocket_size, "image_size")
+        _check(self, f"0, or {sides}", lambda side: not side or _is_pocket_size(side), "captioner_size")
         _check(self, "a name that ends in .weights.h5", lambda name: name.endswith(".weights.h5"), "output")
 
 
@@ -196,6 +197,9 @@ class DecodeOptions:
     force: tuple[str, ...] = dial((), "words every caption must contain")
     forbid: tuple[str, ...] = dial((), "words no caption may contain")
     sampling_seed: int = dial(0, "seed of the sampling")
+    mirrored: bool = dial(
+        False, "look at the mirror image too, and describe the mean: twice the looking, a little better"
+    )
 
     def __post_init__(self) -> None:
         _check_choices(self)

@@ -25,10 +25,9 @@ def assert_same(one, other) -> None:
         assert_same(alternative, same)
 
 
-def fresh(captioner) -> Captioner:
-    return Captioner(
-        captioner.model, captioner.tokenizer, encoder=None, image_size=captioner.image_size, options=captioner.options
-    )
+def fresh(captioner, **others) -> Captioner:
+    usual = {"encoder": None, "image_size": captioner.image_size, "options": captioner.options}
+    return Captioner(captioner.model, captioner.tokenizer, **usual | others)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +203,21 @@ def test_an_image_is_looked_at_once(captioner, pictures, monkeypatch):
         captioner.caption(pictures[0], options)
     captioner.caption([*pictures[:3], pictures[0]])
     assert looks == [1, 2]
+
+
+def test_the_mirror_image_is_looked_at_too(captioner, pictures):
+    twice = dataclasses.replace(GREEDY, mirrored=True)
+    turned = [picture[:, ::-1] for picture in pictures[:2]]
+    seen, mirrored = (captioner.features(images).reshape(2, 3, 3, -1) for images in (pictures[:2], turned))
+    both = captioner.features(pictures[:2], twice)
+    np.testing.assert_allclose(both, ((seen + mirrored[:, :, ::-1]) / 2).reshape(both.shape), atol=1e-5)
+    captions = captioner.caption(pictures[:2], twice)
+    assert [each.score for each in captions] == [each.score for each in captioner.caption_features(both, GREEDY)]
+    assert [each.score for each in captions] != [each.score for each in captioner.caption(pictures[:2], GREEDY)]
+    default = fresh(captioner, options=twice)
+    assert [str(each) for each in default.caption(pictures[:2])] == [str(each) for each in captions]
+    told, of_both = (captioner.alternatives(pictures[0], captions[0], options) for options in (GREEDY, twice))
+    assert told != of_both
 
 
 def test_the_grids_of_the_last_images_are_kept_and_no_more(captioner, pictures, monkeypatch):

@@ -113,8 +113,16 @@ def test_every_image_has_a_caption():
 def test_a_split_is_captioned_in_its_own_order_chunk_by_chunk(monkeypatch):
     monkeypatch.setattr(evaluation, "CHUNK", 4)
     parrot, images = Parrot(), list(reversed(FEATURES.rows))
-    assert caption_split(parrot, FEATURES, images, "how") == list(reversed(SUBJECTS))
-    assert parrot.asked == [(4, "how"), (2, "how")]
+    how = DecodeOptions()
+    assert caption_split(parrot, FEATURES, images, how) == list(reversed(SUBJECTS))
+    assert parrot.asked == [(4, how), (2, how)]
+
+
+def test_a_split_whose_mirror_images_count_is_looked_at_again():
+    parrot, how = Parrot(), DecodeOptions(mirrored=True)
+    reds = [np.full((8, 8, 3), 40 * number, "uint8") for number in range(len(SUBJECTS))]
+    assert caption_split(parrot, FEATURES, reds, how) == list(SUBJECTS)
+    assert parrot.asked == [(len(SUBJECTS), how)]
 
 
 # Score cards

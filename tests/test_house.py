@@ -63,7 +63,7 @@ ARROWS = {
     "extras": "album batches book bundle captioner card catalogue check checkpoint errors evaluation features images"
     " metrics options overlay quiet sources storage tokenizer training",
     "eyes": "",
-    "features": "devices errors eyes images storage views",
+    "features": "devices errors eyes storage views",
     "figure": "",
     "flags": "",
     "glove": "errors",
@@ -81,7 +81,7 @@ ARROWS = {
     "storage": "errors",
     "tokenizer": "errors",
     "training": "batches checkpoint errors model options storage",
-    "views": "",
+    "views": "images",
     "weights": "",
 }
 HEAVY = {"keras", "tensorflow", "torch", "jax"}

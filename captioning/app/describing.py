@@ -76,7 +76,7 @@ def describe(
         pixels = read_image(path if adjustments == AS_IT_IS else view, size=captioner.image_size)
         options = options or all_beams(captioner.options)
         best = captioner.caption(pixels, options, region=where)
-        choices = captioner.alternatives(pixels, best, region=where)
+        choices = captioner.alternatives(pixels, best, options, region=where)
     captions = (dataclasses.replace(best, alternatives=()), *best.alternatives)
     return Described(bundle, view, pixels, adjustments, options, region, captions, choices, shelf.data(bundle))
 
@@ -92,7 +92,7 @@ def reworded(shelf: Shelf, described: Described, place: int, word: str) -> Descr
             best = _ended(captioner, described, place)
         else:
             best = captioner.caption(pixels, described.options, begin=" ".join([*begin, word]), region=where)
-        choices = captioner.alternatives(pixels, best, region=where)
+        choices = captioner.alternatives(pixels, best, described.options, region=where)
     captions = (dataclasses.replace(best, alternatives=()), *best.alternatives)
     return dataclasses.replace(described, captions=captions, choices=choices, rank=0)
 
@@ -108,7 +108,8 @@ def _ended(captioner: Any, described: Described, place: int) -> Caption:
 def turned(shelf: Shelf, described: Described, rank: int) -> Described:
     """The same picture with another of the captions found."""
     with shelf.captioner(described.bundle) as captioner:
-        choices = captioner.alternatives(described.pixels, described.captions[rank], region=described.where)
+        chosen = described.captions[rank]
+        choices = captioner.alternatives(described.pixels, chosen, described.options, region=described.where)
     return dataclasses.replace(described, rank=rank, choices=choices)
 
 

@@ -34,6 +34,8 @@ def _dial(field: Any, value: Any) -> Any:
     info = field.metadata["help"]
     if field.metadata["choices"]:
         return gr.Radio(list(field.metadata["choices"]), value=value, label=label, info=info)
+    if isinstance(field.default, bool):
+        return gr.Checkbox(value, label=label, info=info)
     if field.name not in RANGES:
         return gr.Textbox(value, label=label, info=info, max_length=200, lines=1)
     least, most, step = RANGES[field.name]
