@@ -125,7 +125,10 @@ def _said(tokens: Any, rules: Rules) -> Any:
 
 
 def _without_repeats(log_probs: Any, tokens: Any, size: int, time: Any) -> Any:
-    """The log-probabilities (B, N, V), but those of words that would say some `size` words in a row again."""
+    """The log-probabilities (B, N, V), but those of words that would say some `size` words in a row again.
+
+    From two words a row on, no word follows itself either.
+    """
     count = tokens.shape[2] - size + 1  # runs in a caption, and the last word of each
     if count < 1:
         return log_probs
@@ -134,7 +137,11 @@ def _without_repeats(log_probs: Any, tokens: Any, size: int, time: Any) -> Any:
     for place in range(size - 1):
         latest = ops.take(tokens, ops.maximum(time - size + 1 + place, 0), axis=2)
         again = ops.logical_and(again, tokens[:, :, place : place + count] == ops.expand_dims(latest, -1))
-    ruled_out = ops.reshape(ops.where(again, last, PAD), (-1, count))  # <pad> cannot be chosen anyway
+    ruled_out = ops.where(again, last, PAD)  # <pad> cannot be chosen anyway
+    if size > 1:
+        just_said = ops.take(tokens, ops.maximum(time - 1, 0), axis=2)  # <pad> before the first word
+        ruled_out = ops.concatenate([ruled_out, ops.expand_dims(just_said, -1)], axis=-1)
+    ruled_out = ops.reshape(ruled_out, (-1, ruled_out.shape[-1]))
     flat = ops.reshape(log_probs, (-1,))
     rows = ops.expand_dims(ops.arange(ops.shape(ruled_out)[0]) * log_probs.shape[-1], -1)
     places = ops.reshape(rows + ruled_out, (-1, 1))

@@ -190,7 +190,7 @@ class DecodeOptions:
     min_length: int = dial(0, "fewest words")
     length_penalty: float = dial(0.7, "exponent of the length a caption's log-probability is divided by")
     repetition_penalty: float = dial(1.0, "divides the odds of words already used; 1: none")
-    no_repeat_ngram_size: int = dial(2, "no run of so many words twice; 0: allowed")
+    no_repeat_ngram_size: int = dial(2, "no run of so many words twice, no word right after itself; 0: allowed")
     temperature: float = dial(1.0, "sampling: below 1 safer, above 1 wilder")
     top_k: int = dial(0, "sampling: only the k likeliest words; 0: all")
     top_p: float = dial(1.0, "sampling: only the likeliest words that make up this probability")

@@ -22,6 +22,10 @@ def repeats(words, size: int) -> bool:
     return len(set(runs)) < len(runs)
 
 
+def stutters(words) -> bool:
+    return any(one == other for one, other in itertools.pairwise(words))
+
+
 EXHAUSTIVE = [
     ({}, {}, lambda words: True),
     ({"length_penalty": 0.0}, {}, lambda words: True),
@@ -29,7 +33,7 @@ EXHAUSTIVE = [
     ({"min_length": 2}, {}, lambda words: len(words) - (words[-1] == END) >= 2),
     ({"min_length": 3}, {}, lambda words: len(words) == 3 and words[-1] != END),
     ({"no_repeat_ngram_size": 1}, {}, lambda words: not repeats(words, 1)),
-    ({"no_repeat_ngram_size": 2}, {}, lambda words: not repeats(words, 2)),
+    ({"no_repeat_ngram_size": 2}, {}, lambda words: not repeats(words, 2) and not stutters(words)),
     ({}, {"forbidden": (5,)}, lambda words: 5 not in words),
     ({}, {"prefix": (5,)}, lambda words: words[0] == 5),
     ({}, {"prefix": (4, 4)}, lambda words: words[:2] == (4, 4)),
@@ -112,6 +116,7 @@ def test_no_run_of_words_comes_twice(strategy, size):
     bound = best(search(tables, max_length=9, strategy=strategy, no_repeat_ngram_size=size))[0]
     assert repeats(free, size)
     assert not repeats(bound, size)
+    assert not stutters(bound)
 
 
 def test_words_run_out():
