@@ -70,7 +70,8 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         if how.captioner and folder.exists() and not (how.resume or how.overwrite):
             raise StorageError(f"{folder} is there, where the pocket captioner shall be: choose another --output.")
         learnt = learnt_before(how)
-        train, dev, teacher, facts = prepare(dataset, how)
+        taught = load(how.captioner, encoder_weights=how.teacher_weights) if how.captioner else None
+        train, dev, teacher, facts = prepare(dataset, how, taught)
         set_precision(how.precision)
         keras.utils.set_random_seed(how.seed)
         student = build_encoder(STUDENT, "none", how.image_size)
@@ -84,8 +85,7 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         facts |= {"dev_explained": progress.history[-1]["dev_explained"], "sha256": hashlib.sha256(data).hexdigest()}
         write_whole(output.with_name(f"{stem}.json"), json.dumps(facts, indent=2))
         begin = f"--encoder {STUDENT} --encoder-weights {output}"
-        if how.captioner:
-            taught = load(how.captioner, encoder_weights=how.teacher_weights)
+        if taught:
             parts = heir(taught, student, teacher.get_layer(PROJECTION), how.captioner_size)
             save(folder, parts, files={}, about={"distilled": facts})
             begin = f"--bundle {folder}"
@@ -124,7 +124,9 @@ def learnt_before(how: DistillOptions) -> list[np.ndarray]:
     return encoder.get_weights()
 
 
-def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, keras.Model, dict[str, Any]]:
+def prepare(
+    dataset: Dataset, how: DistillOptions, taught: Captioner | None
+) -> tuple[Lessons, Lessons, keras.Model, dict[str, Any]]:
     """The lessons of all looks at the training images, those of the dev images, who teaches, and facts about it all."""
     cache, larger = Path(how.cache), LARGER * how.image_size
     findings = inspect(dataset, cache=cache)
@@ -135,7 +137,7 @@ def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, ke
         raise DataError(f"{dataset.name} has no image to learn from; put some in a train split.")
     dev = list(splits.get("dev") or train)
     images = {image: fact.sha256 for image, fact in catalogue([*train, *dev], cache).items()}
-    teacher, key = teacher_of(how, larger)
+    teacher, key = teacher_of(how, larger, taught)
     assert teacher.output_shape[1] == (how.image_size // 16) ** 2, "the teacher's regions are not the student's"
     sample = {image: images[image] for image in sorted(train, key=images.__getitem__)[:SAMPLE]}
     teacher, seen, kept = projected(teacher, sample, cache / f"{teacher.name}-{larger}-{key}")
@@ -151,11 +153,10 @@ def prepare(dataset: Dataset, how: DistillOptions) -> tuple[Lessons, Lessons, ke
     return lessons(pixels, grids, train), lessons(pixels, grids, dev, views=False), teacher, facts
 
 
-def teacher_of(how: DistillOptions, size: int) -> tuple[keras.Model, str]:
+def teacher_of(how: DistillOptions, size: int, taught: Captioner | None) -> tuple[keras.Model, str]:
     """What teaches, and a name for its weights: an encoder, or what a captioner takes up of every region it sees."""
-    if not how.captioner:
+    if not taught:
         return build_encoder(how.teacher, how.teacher_weights, size), weights_key(how.teacher_weights)
-    taught = load(how.captioner, encoder_weights=how.teacher_weights)
     own = taught.encoder
     if own.name not in TEACHERS:
         raise DataError(

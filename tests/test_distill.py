@@ -126,7 +126,7 @@ def usual(small_networks, dataset, cache, tmp_path_factory):
 
 def test_both_look_at_the_same_and_their_regions_are_the_same(dataset, cache, tmp_path):
     how = options(tmp_path, cache, closer_views=1)
-    taught, held, *_ = distill.prepare(dataset, how)
+    taught, held, *_ = distill.prepare(dataset, how, None)
     teacher = small("mobilenetv2", "none", 2 * SIZE)
     saved = np.load(next(cache.glob(f"mobilenetv2-{2 * SIZE}-none-{DEPTH}-*")) / "projection.npz")
     number = 0
@@ -169,7 +169,7 @@ def taken_up(captioner: Captioner, pixels: np.ndarray) -> np.ndarray:
 
 
 def test_a_captioner_teaches_what_it_takes_up(dataset, whole, cache, tmp_path):
-    taught, *_, facts = distill.prepare(dataset, options(tmp_path, cache, captioner="artifacts/mine"))
+    taught, *_, facts = distill.prepare(dataset, options(tmp_path, cache, captioner="artifacts/mine"), whole)
     assert (facts["teacher"], facts["captioner"]) == ("mobilenetv2", "mine")
     saved = np.load(next(cache.glob(f"mobilenetv2-{2 * SIZE}-{facts['teacher_key']}-{DEPTH}-*")) / "projection.npz")
     larger = read_image(next(iter(dataset.splits["train"])), size=2 * SIZE)
