@@ -305,7 +305,8 @@ def plan(
         train, dev = (examples_of(features, splits[split], encode) for split in ("train", "dev"))
         return Phase(name, epochs, rate, train, dev, validator(captioner, features, splits["dev"]), prepare, lesson)
 
-    yield phase("fit", how.epochs, how.learning_rate, grids or pixels, freeze if grids else lambda: None)
+    if how.epochs:
+        yield phase("fit", how.epochs, how.learning_rate, grids or pixels, freeze if grids else lambda: None)
     if grids and pixels:
         yield phase("fine-tune", how.fine_tune_epochs, how.fine_tune_rate, pixels, unfreeze)
     if how.reinforce_epochs:

@@ -67,16 +67,16 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         refuse_to_destroy(output, workshop, RunOptions(resume=how.resume, overwrite=how.overwrite))
         if output.exists() and not (how.resume or how.overwrite):
             raise StorageError(f"{output} is a finished encoder: choose another --output, or --overwrite it.")
-        if how.captioner and folder.exists() and not (how.resume or how.overwrite):
+        if (how.captioner or how.words == "student") and folder.exists() and not (how.resume or how.overwrite):
             raise StorageError(f"{folder} is there, where the pocket captioner shall be: choose another --output.")
-        learnt = learnt_before(how)
+        before = student_of(how)
         taught = load(how.captioner, encoder_weights=how.teacher_weights) if how.captioner else None
         train, dev, teacher, facts = prepare(dataset, how, taught)
         set_precision(how.precision)
         keras.utils.set_random_seed(how.seed)
         student = build_encoder(STUDENT, "none", how.image_size)
-        if learnt:
-            student.set_weights(learnt)
+        if before:
+            student.set_weights(before.encoder.get_weights())
         print(f"{student.count_params():,} weights, {len(train):,} looks an epoch")
         if not how.resume:
             forget(workshop)
@@ -85,17 +85,19 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         facts |= {"dev_explained": progress.history[-1]["dev_explained"], "sha256": hashlib.sha256(data).hexdigest()}
         write_whole(output.with_name(f"{stem}.json"), json.dumps(facts, indent=2))
         begin = f"--encoder {STUDENT} --encoder-weights {output}"
-        if taught:
-            parts = heir(taught, student, teacher.get_layer(PROJECTION), how.captioner_size)
-            save(folder, parts, files={}, about={"distilled": facts})
+        if speaker := before if how.words == "student" else taught:
+            parts = heir(speaker, student, how.captioner_size)
+            if speaker is taught:
+                read_back(parts.model, teacher.get_layer(PROJECTION))
+            save(folder, settled(parts), files={}, about={"distilled": facts})
             begin = f"--bundle {folder}"
         write_whole(output, data)
         forget(workshop)
     print(f"\npython train.py {begin} trains a captioner on it")
 
 
-def heir(taught: Captioner, student: keras.Model, projection: keras.layers.Dense, size: int = 0) -> Parts:
-    """The captioner that says, looking through the student, what its teacher says looking through its own encoder.
+def heir(speaker: Captioner, student: keras.Model, size: int = 0) -> Parts:
+    """The captioner that says, looking through the student, what another one says looking through its own encoder.
 
     It looks at squares of this size, or as the student learnt.
     """
@@ -103,25 +105,31 @@ def heir(taught: Captioner, student: keras.Model, projection: keras.layers.Dense
         learnt, student = student.get_weights(), build_encoder(STUDENT, "none", size)
         student.set_weights(learnt)
     grid = dict(zip(("num_regions", "feature_depth"), student.output_shape[1:], strict=True))
-    model = CaptionModel(replace(taught.model.config, **grid), student)
+    model = CaptionModel(replace(speaker.model.config, **grid), student)
     model.build()
-    take_over(model, taught.tokenizer.words, taught)
+    take_over(model, speaker.tokenizer.words, speaker)
+    shared = {name: value for name, value in asdict(model.config).items() if name in ModelOptions.__dataclass_fields__}
+    eye = ModelOptions(encoder=STUDENT, image_size=student.input_shape[1], **shared)
+    return Parts(model, speaker.tokenizer, None, eye, speaker.options)
+
+
+def read_back(model: CaptionModel, projection: keras.layers.Dense) -> None:
+    """Lets a model that read what its encoder saw read what a projection made of it."""
     kernel, bias = projection.get_weights()
     back = np.linalg.pinv(kernel)
     model.feature_projection.set_weights([back, -bias @ back])
-    shared = {name: value for name, value in asdict(model.config).items() if name in ModelOptions.__dataclass_fields__}
-    eye = ModelOptions(encoder=STUDENT, image_size=student.input_shape[1], **shared)
-    return settled(Parts(model, taught.tokenizer, None, eye, taught.options))
 
 
-def learnt_before(how: DistillOptions) -> list[np.ndarray]:
-    """The weights that the student begins with, of whatever picture size; none if it learns from nothing."""
+def student_of(how: DistillOptions) -> Captioner | None:
+    """The captioner whose pocket encoder goes on learning, if there is one."""
     if not how.student:
-        return []
-    encoder = load(how.student).encoder
-    if encoder.name != STUDENT:
-        raise DataError(f"{how.student} looks through {encoder.name}; give a captioner that looks through {STUDENT}.")
-    return encoder.get_weights()
+        return None
+    captioner = load(how.student)
+    if captioner.encoder.name != STUDENT:
+        raise DataError(
+            f"{how.student} looks through {captioner.encoder.name}; give a captioner that looks through {STUDENT}."
+        )
+    return captioner
 
 
 def prepare(

@@ -9,6 +9,7 @@ from typing import Any
 
 from captioning.errors import CaptioningError
 
+SPEAKERS = ("teacher", "student")
 TEACHERS = ("resnet50", "resnet101", "mobilenetv2", "efficientnetv2b0")
 ENCODERS = (*TEACHERS, "pocket", "tiny")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -110,7 +111,7 @@ class ModelOptions:
 class TrainOptions:
     """How the captioner is trained."""
 
-    epochs: int = dial(10, "passes over the training captions")
+    epochs: int = dial(10, "passes over the training captions; 0 with --bundle: none before the phases below")
     batch_size: int = dial(16, "images a step, each with all its captions")
     views: int = dial(1, "looks at every training image: itself, its mirror image, crops; each epoch shows one")
     captions_per_image: int = dial(5, "captions of an image a step; where it has more, others each epoch")
@@ -134,11 +135,11 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check(self, "1 or more", _at_least_one, "epochs", "batch_size", "views", "captions_per_image")
+        _check(self, "1 or more", _at_least_one, "batch_size", "views", "captions_per_image")
         _check(self, "2 or more", lambda value: value >= 2, "reinforce_samples")
         rates = "learning_rate", "fine_tune_rate", "reinforce_rate"
         _check(self, "more than 0", lambda value: value > 0, *rates, "reinforce_temperature", "clip_norm")
-        _check(self, "0 or more", _not_negative, "weight_decay", "fine_tune_epochs", "patience")
+        _check(self, "0 or more", _not_negative, "epochs", "weight_decay", "fine_tune_epochs", "patience")
         _check(self, "0 or more", _not_negative, "reinforce_epochs", "reinforce_anchor", "reinforce_bleu")
         _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup")
 
@@ -153,6 +154,9 @@ class DistillOptions:
         "", "a bundle that teaches instead, and leaves its words to a pocket captioner beside --output"
     )
     student: str = dial("", "a bundle whose pocket encoder goes on learning; none: a new one learns from nothing")
+    words: str = dial(
+        "teacher", "whose words its captioner says; a student's own fit its old teacher", choices=SPEAKERS
+    )
     image_size: int = dial(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
     views: int = dial(8, "looks at every training image, the same for both: itself, its mirror image, crops")
     closer_views: int = dial(0, "looks at every training image besides, at smaller parts of it")
@@ -172,6 +176,7 @@ class DistillOptions:
         _check_choices(self)
         _check(self, "1 or more", _at_least_one, "views", "epochs", "batch_size")
         _check(self, "0 or more", _not_negative, "closer_views")
+        _require(self.words == "teacher" or self.student != "", "words", self.words, "--student BUNDLE")
         _check(self, "more than 0", lambda value: value > 0, "learning_rate", "clip_norm")
         sides = "a multiple of 16, 32 or more,"
         _check(self, sides, _is_pocket_size, "image_size")
@@ -256,6 +261,8 @@ class EngineOptions:
 
 def check_shares(how: TrainOptions, run: RunOptions) -> None:
     """Refuses a batch that the devices cannot share equally."""
+    learns_after = run.bundle and not run.from_feedback and (how.fine_tune_epochs or how.reinforce_epochs)
+    _require(how.epochs > 0 or bool(learns_after), "epochs", 0, "1 or more, or --bundle and epochs of another kind,")
     _require(how.batch_size % run.devices == 0, "batch_size", how.batch_size, f"a multiple of --devices {run.devices}")
 
 

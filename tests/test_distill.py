@@ -182,8 +182,8 @@ def test_through_a_student_that_sees_all_of_it_its_heir_says_the_same(whole, mon
     images = keras.Input((2 * SIZE, 2 * SIZE, 3))
     student = keras.Model(images, projection(whole.model.feature_projection(whole.encoder(images))))
     projection.set_weights([np.random.default_rng(0).normal(size=(9, 9)), np.arange(9.0)])
-    monkeypatch.setattr(distill, "settled", lambda parts: parts)
-    parts = distill.heir(whole, student, projection)
+    parts = distill.heir(whole, student)
+    distill.read_back(parts.model, projection)
     pixels = np.random.default_rng(1).integers(0, 255, (2, 2 * SIZE, 2 * SIZE, 3)).astype("float32")
     words = np.arange(12).reshape(2, 1, 6)
     told = [
@@ -205,17 +205,26 @@ def test_a_captioner_leaves_its_words_to_a_pocket_one(teach, whole, tmp_path, dr
 
 
 @pytest.mark.whole
-def test_a_pocket_captioner_goes_on_learning_to_see(teach, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("words", ["teacher", "student"])
+def test_a_pocket_captioner_goes_on_learning_to_see(teach, whole, tmp_path, monkeypatch, words):
     monkeypatch.setattr(distill, "build_encoder", real_student)
     teach(captioner="artifacts/mine", epochs=1)
     first = captioning.load(tmp_path / "small")
-    monkeypatch.setattr(distill, "load", captioning.load)
-    teach(tmp_path / "more", student=str(tmp_path / "small"), learning_rate=1e-9, epochs=1, image_size=2 * SIZE)
+    head = first.model.head.kernel
+    head.assign(2 * head)
+    bundles = {"artifacts/mine": whole, "artifacts/first": first}
+    monkeypatch.setattr(distill, "load", lambda folder, **given: bundles[folder])
+    given = {"captioner": "artifacts/mine", "student": "artifacts/first", "words": words}
+    teach(tmp_path / "more", **given, learning_rate=1e-9, epochs=1, image_size=2 * SIZE)
+    heir, speaker = captioning.load(tmp_path / "more" / "small").model, {"teacher": whole, "student": first}[words]
+    np.testing.assert_allclose(*(np.asarray(each.head.kernel) for each in (heir, speaker.model)), rtol=1e-3)
+    is_own = np.allclose(*(np.asarray(each.feature_projection.kernel) for each in (heir, first.model)), rtol=1e-3)
+    assert is_own == (words == "student"), "a student's own words read what it sees as they did"
     more = real_student("pocket", "none", 2 * SIZE)
     more.load_weights(tmp_path / "more" / "small.weights.h5")
     for before, after in zip(first.encoder.trainable_weights, more.trainable_weights, strict=True):
         np.testing.assert_allclose(np.asarray(after), np.asarray(before), atol=1e-6)
-    assert told_in(tmp_path / "more")["student"] == "small"
+    assert told_in(tmp_path / "more")["student"] == "first"
 
 
 def test_a_captioner_with_another_encoder_cannot_go_on_learning(teach, saved, tmp_path):
@@ -344,6 +353,7 @@ def test_data_without_training_images(drawn, cache, tmp_path):
         (["--image-size", "100"], "--image-size 100 cannot be used: a multiple of 16"),
         (["--output", "pocket.h5"], "--output pocket.h5 cannot be used: a name that ends in .weights.h5"),
         (["--views", "0"], "--views 0 cannot be used: 1 or more"),
+        (["--words", "student"], "--words student cannot be used: --student BUNDLE"),
         (["--closer-views", "-1"], "--closer-views -1 cannot be used: 0 or more"),
         (["--captioner-size", "100"], "--captioner-size 100 cannot be used: 0, or a multiple of 16"),
     ],

@@ -178,8 +178,8 @@ def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(
 
 def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys):
     old, own = smoke.artifacts / "scenes", captioned(place.folder / "own")
-    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--epochs", 1, "--batch-size", 8
-    assert place.train("--data", own, "--bundle", old, *quick, "--learning-rate", 1e-7) == 0
+    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--epochs", 0, "--batch-size", 8
+    assert place.train("--data", own, "--bundle", old, *quick, "--reinforce-epochs", 1, "--reinforce-rate", 1e-7) == 0
     begun, words = place.artifacts / "own", json.loads((old / "vocabulary.json").read_text())["words"]
     told = json.loads((begun / "config.json").read_text())
     assert told["about"]["begun with"] == "scenes"
@@ -194,6 +194,13 @@ def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys)
     np.testing.assert_allclose(*heads, atol=1e-4)
     np.testing.assert_allclose(*(each.model.keys.get_weights()[0] for each in (after, before)), atol=1e-4)
     assert vectors(old).keys() == vectors(begun).keys()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_something_must_be_learnt(place, smoke, refused, begun):
+    flags = ["--bundle", smoke.artifacts / "scenes"] if begun else ["--reinforce-epochs", 1]
+    error = refused(place, "--dataset", "scenes", "--epochs", 0, *flags)
+    assert "--epochs 0 cannot be used: 1 or more, or --bundle and epochs of another kind, was expected" in error
 
 
 @pytest.mark.parametrize("flag", ["--encoder", "--image-size", "--lstm-units"])

@@ -17,6 +17,7 @@ from captioning.data import read_dataset
 from captioning.errors import CaptioningError, DataError
 from captioning.extras import retraining
 from captioning.extras.feedback import FeedbackStore
+from captioning.model import CaptionModel
 from captioning.options import DecodeOptions, ModelOptions, RunOptions
 from captioning.scenes import draw_scene
 from captioning.tokenizer import Tokenizer
@@ -105,8 +106,10 @@ def place(tmp_path_factory, untaught):
 
 @pytest.fixture(scope="module")
 def told(place):
-    """What a retraining printed."""
-    with contextlib.redirect_stdout(io.StringIO()) as text:
+    """What a retraining printed, of a hundred steps, for which XLA would take longer than they do."""
+    compile_ = CaptionModel.compile
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as text:
+        patch.setattr(CaptionModel, "compile", lambda *given, **how: compile_(*given, **how | {"jit_compile": False}))
         assert place.retrain() == 0
     return text.getvalue()
 
