@@ -47,7 +47,8 @@ def save_on_resnet50(folder: Path) -> dict[str, Any]:
         if own.shape == given.shape:
             own.assign(given)
     tokenizer = Tokenizer.from_json((DECODER / bundle.VOCABULARY).read_bytes())
-    parts = bundle.Parts(model, tokenizer, encoder, ModelOptions(encoder="resnet50"), saved.decoding)
+    usual = dataclasses.replace(saved.decoding, mirrored=False)  # the picture alone is looked at
+    parts = bundle.Parts(model, tokenizer, encoder, ModelOptions(encoder="resnet50"), usual)
     bundle.save(folder / "resnet50", parts, files={}, about={})
     return {"path": folder / "resnet50", "encoder_weights": str(weights)}
 

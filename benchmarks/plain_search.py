@@ -57,11 +57,11 @@ def _length(caption: list[int]) -> int:
 
 
 def forbid(caption: list[int], log_probs: np.ndarray) -> None:
-    """Rules out special words, two words in a row that were there before, and all but padding after the end."""
+    """Rules out special words, a word after itself, two in a row that were there, and all but padding after the end."""
     if END in caption:
         log_probs[:] = -1e9
         log_probs[PAD] = 0
         return
     log_probs[[PAD, START, UNKNOWN]] = -1e10
     said = caption[1:]
-    log_probs[[after for word, after in itertools.pairwise(said) if word == said[-1]]] = -1e9
+    log_probs[[after for word, after in itertools.pairwise(said) if word == said[-1]] + said[-1:]] = -1e9
