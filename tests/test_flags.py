@@ -115,7 +115,7 @@ def test_presets_name_dials_that_exist():
 
 
 def test_a_flag_is_checked_where_its_record_is_made():
-    with pytest.raises(CaptioningError, match=r"--epochs -1 .*1 or more"):
+    with pytest.raises(CaptioningError, match=r"--epochs -1 .*0 or more"):
         from_flags(parse("--epochs", "-1", records=RECORDS), TrainOptions())
     given = parse("--strategy", "sample", "--num-captions", "9", records=RECORDS)
     assert from_flags(given, DecodeOptions()).num_captions == 9

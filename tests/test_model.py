@@ -217,7 +217,7 @@ def test_the_configuration_follows_the_options():
     assert config.attention_units == ModelOptions().attention_units
 
 
-CAPTIONS = [[4, 5, 6, END, 0], [4, 7, END, 0, 0], [8, 9, 10, 11, END], [11, 11, 4, END, 0]]
+CAPTIONS = [[4, 5, 6, END, 0], [4, 7, END, 0, 0], [8, 9, 10, 11, END], [11, 9, 4, END, 0]]
 
 
 @pytest.fixture(scope="module")
