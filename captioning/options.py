@@ -203,7 +203,7 @@ class DecodeOptions:
     forbid: tuple[str, ...] = dial((), "words no caption may contain")
     sampling_seed: int = dial(0, "seed of the sampling")
     mirrored: bool = dial(
-        False, "look at the mirror image too, and describe the mean: twice the looking, a little better"
+        False, "look at the mirror image too, and describe the mean: twice the looking, better with some encoders"
     )
 
     def __post_init__(self) -> None:

@@ -113,6 +113,15 @@ def test_nothing_but_the_region_is_looked_at(shelf, captioner, photo, region, op
         assert dict(found) == pytest.approx(dict(wanted), abs=1e-5)
 
 
+def test_other_words_are_those_of_what_was_looked_at(shelf, captioner, photo):
+    twice = dataclasses.replace(captioner.options, num_captions=2, mirrored=True)
+    seen = describing.describe(shelf, "small", photo, twice)
+    reworded = describing.reworded(shelf, seen, 1, seen.choices[1][0][0])
+    for found in (seen, reworded, describing.turned(shelf, seen, 1)):
+        wanted = captioner.alternatives(found.pixels, found.caption, twice)
+        assert [dict(each) for each in found.choices] == [pytest.approx(dict(each), abs=1e-5) for each in wanted]
+
+
 def test_what_was_marked_stays_in_sight(shelf, photo):
     seen = describing.describe(shelf, "small", photo)  # of 48 x 40 pixels, 240 x 200 where it is drawn
     for region, kind, path in (
