@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         records = [from_flags(flags, defaults(record, preset)) for record in RECORDS]
         *_, how, _, run, _ = records
         check_shares(how, run)
+        if how.remember and (flags.from_feedback or not flags.bundle):
+            raise DataError("--remember says how much stays of what a captioner knew: give it with --bundle BUNDLE.")
         (retrain if flags.from_feedback else train)(*records)
     except CaptioningError as error:
         print(f"train.py: {error}", file=sys.stderr)
@@ -87,7 +89,7 @@ def train(
     import_keras()
     import keras
 
-    from captioning import bundle, devices, training
+    from captioning import bundle, devices, inheritance, training
     from captioning.features import digest_of
     from captioning.storage import hold
 
@@ -106,6 +108,7 @@ def train(
 
         parts = assemble(tokenizer, vectors, encoder, (eye, decoding, run), is_tuned=pixels is not None, taught=taught)
         model = parts.model
+        begun = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
         again = functools.partial(look_again, encoder, splits, eye, how, run)
         phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode, again=again)
@@ -117,10 +120,11 @@ def train(
         reports = [training.tensorboard_report(Path(run.artifacts, "logs", name))] if how.tensorboard else []
         fitting = training.Run(model, how, workshop, settings, words.glove_frozen_epochs, reports=reports)
         progress = fitting.train(phases)
+        inheritance.remember(model, begun, how.remember)
 
         parts = bundle.settled(parts)  # scored as it will be loaded
         told = {"data": dataset.name, "precision": precision, "glove_coverage": coverage}
-        told |= {"best epoch": progress.best_epoch + 1}
+        told["best epoch"] = progress.best_epoch + 1
         weights = Path(eye.encoder_weights).name  # no path of this machine goes into a bundle
         told |= {"begun with": Path(run.bundle).resolve().name} if taught else {}
         about = recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}}

@@ -36,6 +36,13 @@ def take_over(model: CaptionModel, words: Sequence[str], taught: Any) -> int:
     return len(pairs)
 
 
+def remember(model: CaptionModel, begun: Sequence[np.ndarray], share: float) -> None:
+    """Brings a network's weights back to those it began with, this share of the way."""
+    for weight, before in zip(model.weights, begun, strict=True):
+        if share and weight.dtype.startswith("float"):
+            weight.assign((1 - share) * ops.convert_to_numpy(weight) + share * before)
+
+
 def _decoder_weights(model: CaptionModel) -> dict[str, Any]:
     """The trainable weights of a network by name, without those of an encoder it holds."""
     eyes = {id(weight) for weight in model.encoder.weights} if model.encoder else set()

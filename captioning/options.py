@@ -128,6 +128,7 @@ class TrainOptions:
     reinforce_temperature: float = dial(0.6, "of that sampling: below 1 safer, so that good is compared with better")
     reinforce_anchor: float = dial(0.0, "weight of people's captions, learnt along in that phase")
     reinforce_bleu: float = dial(0.0, "weight of BLEU-4 in the reward, beside CIDEr-D")
+    remember: float = dial(0.0, "with --bundle: how far the weights go back, at the end, to those they began with")
     patience: int = dial(0, "epochs without a better validation score before stopping; 0: never")
     precision: str = dial("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
     seed: int = dial(0, "two runs with the same seed give the same captioner")
@@ -141,7 +142,7 @@ class TrainOptions:
         _check(self, "more than 0", lambda value: value > 0, *rates, "reinforce_temperature", "clip_norm")
         _check(self, "0 or more", _not_negative, "epochs", "weight_decay", "fine_tune_epochs", "patience")
         _check(self, "0 or more", _not_negative, "reinforce_epochs", "reinforce_anchor", "reinforce_bleu")
-        _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup")
+        _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup", "remember")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from captioning.inheritance import take_over
+from captioning.inheritance import remember, take_over
 from captioning.model import CaptionModel
 
 
@@ -92,3 +92,16 @@ def test_an_encoder_that_it_holds_is_left_alone(parts, taught):
     for old, new in zip(before, encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(heir.head.get_weights()[0], parts.model.head.get_weights()[0])
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 1])
+def test_a_network_goes_back_part_of_the_way_to_what_it_was(taught, share):
+    model, numbers = taught.model, np.random.default_rng(0)
+    begun = [ops.convert_to_numpy(weight) for weight in model.weights]
+    for weight in model.trainable_weights:
+        weight.assign(numbers.normal(size=weight.shape))
+    learnt = [ops.convert_to_numpy(weight) for weight in model.weights]
+    remember(model, begun, share)
+    for weight, before, after in zip(model.weights, begun, learnt, strict=True):
+        wanted = after if not weight.trainable else after + share * (before - after)
+        np.testing.assert_allclose(ops.convert_to_numpy(weight), wanted, rtol=1e-5, atol=1e-6)

@@ -179,7 +179,7 @@ def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(
 def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys):
     old, own = smoke.artifacts / "scenes", captioned(place.folder / "own")
     quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--epochs", 0, "--batch-size", 8
-    assert place.train("--data", own, "--bundle", old, *quick, "--reinforce-epochs", 1, "--reinforce-rate", 1e-7) == 0
+    assert place.train("--data", own, "--bundle", old, *quick, "--reinforce-epochs", 1, "--remember", 0.99) == 0
     begun, words = place.artifacts / "own", json.loads((old / "vocabulary.json").read_text())["words"]
     told = json.loads((begun / "config.json").read_text())
     assert told["about"]["begun with"] == "scenes"
@@ -191,7 +191,7 @@ def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys)
     heads = [
         captioner.model.head.get_weights()[0][:, own] for captioner, own in zip((after, before), rows, strict=True)
     ]
-    np.testing.assert_allclose(*heads, atol=1e-4)
+    np.testing.assert_allclose(*heads, atol=1e-4)  # all that it learnt forgotten again
     np.testing.assert_allclose(*(each.model.keys.get_weights()[0] for each in (after, before)), atol=1e-4)
     assert vectors(old).keys() == vectors(begun).keys()
 
@@ -209,6 +209,7 @@ def test_a_network_that_is_gone_on_with_cannot_be_chosen(place, smoke, refused, 
     error = refused(place, "--dataset", "scenes", "--bundle", smoke.artifacts / "scenes", flag, given)
     assert f"{flag} cannot be chosen beside --bundle" in error
     assert "leave out --engine ray" in refused(place, "--dataset", "scenes", "--bundle", "x", "--engine", "ray")
+    assert "give it with --bundle BUNDLE" in refused(place, "--dataset", "scenes", "--remember", 0.5)
 
 
 def test_two_trainings_in_one_folder(place, refused):
