@@ -1,6 +1,7 @@
 """Teaches the pocket encoder to see what a larger encoder sees, so that a captioner can be trained on it instead.
 
-Knows nothing of captions. The teacher looks once: its grids, brought to the student's depth, stay on the disk.
+Knows nothing of captions. The teacher looks once: its grids, brought to the student's depth, stay on the disk; blends
+of two pictures it is shown as they come.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from keras import ops
 from tqdm import tqdm
 
 from captioning import eyes
+from captioning.augment import blended, halved, otherwise_lit, shifted, some_part
 from captioning.batches import epoch_order
 from captioning.bundle import Parts, load, save, settled, weights_bytes
 from captioning.captioner import Captioner
@@ -37,8 +39,7 @@ LARGER = 2  # times the student's side is the teacher's; of strides of 16 and of
 SAMPLE = 500  # training images that tell in what the teacher's regions differ
 FAINTEST = 1e-6  # of the largest variance; what varies less is not enlarged any more
 WARMUP, WEIGHT_DECAY = 0.05, 0.1
-BRIGHTER, TINTED, PALER = 0.2, 0.05, 0.3  # by how much at most, as a share; the teacher sees the picture as it is
-SHIFTED = 4  # pixels at most, a quarter of a region
+ROOM = 8 / 7  # of the side of a picture that is blended, to take some part of it
 PLACES = ("output", "cache", "resume", "overwrite")  # options that change nothing in the student
 
 
@@ -58,6 +59,22 @@ class Lessons:
         return self.pixels[self.pixel_rows[chosen]], self.grids[self.grid_rows[chosen]].astype("float32")
 
 
+@dataclass(frozen=True)
+class Blends:
+    """Two training pictures in one, again and again others: what a student of few pictures cannot learn by heart."""
+
+    pixels: np.ndarray  # (N, S, S, 3), larger than the teacher's pictures
+    rows: np.ndarray
+    teacher: keras.Model
+
+    def draw(self, count: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """So many looks for the student, and what the teacher sees in them."""
+        side = self.teacher.input_shape[1]
+        drawn = self.pixels[self.rows[chance.integers(0, len(self.rows), (2, count))]]
+        pictures = blended(*(some_part(each, side, chance) for each in drawn), chance)
+        return halved(pictures), np.asarray(self.teacher.predict_on_batch(pictures), "float32")
+
+
 def distill(dataset: Dataset, how: DistillOptions) -> None:
     """Teaches a student on the training images; writes its weights, and before them a .json of how it was made."""
     output = Path(how.output)
@@ -71,7 +88,7 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
             raise StorageError(f"{folder} is there, where the pocket captioner shall be: choose another --output.")
         before = student_of(how)
         taught = load(how.captioner, encoder_weights=how.teacher_weights) if how.captioner else None
-        train, dev, teacher, facts = prepare(dataset, how, taught)
+        train, dev, blends, facts = prepare(dataset, how, taught)
         set_precision(how.precision)
         keras.utils.set_random_seed(how.seed)
         student = build_encoder(STUDENT, "none", how.image_size)
@@ -80,7 +97,7 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         print(f"{student.count_params():,} weights, {len(train):,} looks an epoch")
         if not how.resume:
             forget(workshop)
-        progress = Teaching(student, how, train, dev, workshop / "checkpoint.npz", facts).run()
+        progress = Teaching(student, how, train, blends, dev, workshop / "checkpoint.npz", facts).run()
         data = weights_bytes(student)
         facts |= {"dev_explained": progress.history[-1]["dev_explained"], "sha256": hashlib.sha256(data).hexdigest()}
         write_whole(output.with_name(f"{stem}.json"), json.dumps(facts, indent=2))
@@ -88,7 +105,7 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
         if speaker := before if how.words == "student" else taught:
             parts = heir(speaker, student, how.captioner_size)
             if speaker is taught:
-                read_back(parts.model, teacher.get_layer(PROJECTION))
+                read_back(parts.model, blends.teacher.get_layer(PROJECTION))
             save(folder, settled(parts), files={}, about={"distilled": facts})
             begin = f"--bundle {folder}"
         write_whole(output, data)
@@ -134,8 +151,8 @@ def student_of(how: DistillOptions) -> Captioner | None:
 
 def prepare(
     dataset: Dataset, how: DistillOptions, taught: Captioner | None
-) -> tuple[Lessons, Lessons, keras.Model, dict[str, Any]]:
-    """The lessons of all looks at the training images, those of the dev images, who teaches, and facts about it all."""
+) -> tuple[Lessons, Lessons, Blends, dict[str, Any]]:
+    """The lessons of all looks at the training images, those of the dev images, blends, and facts about it all."""
     cache, larger = Path(how.cache), LARGER * how.image_size
     findings = inspect(dataset, cache=cache)
     print(findings.text())
@@ -154,11 +171,15 @@ def prepare(
     looks: dict[str, Any] = {"views": dict.fromkeys(train, others)}
     pixels = read_features(images, cache / f"pixels-{how.image_size}", image_size=how.image_size, **looks)
     grids = read_features(images, seen, image_size=larger, encoder=teacher, **looks)
+    sharp, wider = Features(np.empty(0), {}), round(ROOM * larger)
+    if how.blends:
+        sharp = read_features({image: images[image] for image in train}, cache / f"pixels-{wider}", image_size=wider)
+    blends = Blends(sharp.array, np.array([*sharp.rows.values()]), teacher)
     facts = {name: value for name, value in asdict(how).items() if name not in PLACES}
     facts |= {name: Path(getattr(how, name)).name for name in ("captioner", "student", "teacher_weights")}
     facts |= {"teacher": teacher.name, "teacher_key": key, "teacher_kept": round(kept, 4)}
     facts |= {"data": dataset.name, "images": len(train)}
-    return lessons(pixels, grids, train), lessons(pixels, grids, dev, views=False), teacher, facts
+    return lessons(pixels, grids, train), lessons(pixels, grids, dev, views=False), blends, facts
 
 
 def teacher_of(how: DistillOptions, size: int, taught: Captioner | None) -> tuple[keras.Model, str]:
@@ -235,6 +256,7 @@ class Teaching:
     student: keras.Model
     how: DistillOptions
     train: Lessons
+    blends: Blends
     dev: Lessons
     checkpoint: Path
     recipe: dict[str, Any]
@@ -287,6 +309,9 @@ class Teaching:
             chance = np.random.default_rng([self.how.seed, progress.epoch, progress.step])
             first = progress.step * self.how.batch_size
             pixels, grids = self.train[order[first : first + self.how.batch_size]]
+            if self.how.blends:
+                looks, seen = self.blends.draw(self.how.blends, chance)
+                pixels, grids = np.concatenate([pixels, looks]), np.concatenate([grids, seen])
             logs = self.student.train_on_batch(otherwise_lit(shifted(pixels, chance), chance), grids, return_dict=True)
             watch.on_train_batch_end(progress.step, logs)
         watch.on_train_end()
@@ -331,26 +356,6 @@ def unlikeness(taught: Any, seen: Any) -> Any:
     seen = ops.cast(seen, "float32")
     likeness = ops.sum(ops.normalize(taught, axis=-1) * ops.normalize(seen, axis=-1), axis=-1)
     return ops.mean(ops.square(taught - seen), axis=-1) + 1 - likeness
-
-
-def shifted(pixels: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    """The pictures (B, H, W, 3), each a little to some side; what that uncovers repeats the edge."""
-    height, width = pixels.shape[1:3]
-    wide = np.pad(pixels, ((0, 0), (SHIFTED, SHIFTED), (SHIFTED, SHIFTED), (0, 0)), mode="edge")
-    corners = chance.integers(0, 2 * SHIFTED + 1, (len(pixels), 2))
-    return np.stack([own[y : y + height, x : x + width] for own, (y, x) in zip(wide, corners, strict=True)])
-
-
-def otherwise_lit(pixels: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    """The pictures (B, H, W, 3) a little brighter or darker, warmer or colder, paler or more colourful."""
-    pixels, count = pixels.astype("float32"), len(pixels)
-
-    def factors(most: float, channels: int) -> np.ndarray:
-        return chance.uniform(1 - most, 1 + most, (count, 1, 1, channels)).astype("float32")
-
-    grey = pixels @ np.full((3, 1), 1 / 3, "float32")
-    lit = (grey + factors(PALER, 1) * (pixels - grey)) * factors(BRIGHTER, 1) * factors(TINTED, 3)
-    return np.clip(lit, 0, 255)
 
 
 def explained(student: keras.Model, told: Lessons, size: int = 64) -> float:

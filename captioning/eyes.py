@@ -8,6 +8,7 @@ from typing import Any
 
 POCKET = (48, 128, 192, 512)  # depths at a quarter, an eighth and a sixteenth of the image's side, and before the last
 POCKET_DEPTH = 256
+POCKET_BLOCKS = 6  # at a sixteenth, where a weight costs least
 
 
 def tiny(images: Any) -> Any:
@@ -26,16 +27,17 @@ def pocket(images: Any) -> Any:
     grid = _seen(images, near, 8, 4, "stage1")
     grid = _residual(_seen(grid, middle, 2, 2, "stage2"), "stage2_block")
     grid = _seen(grid, far, 2, 2, "stage3")
-    grid = _residual(_residual(grid, "stage3_block1"), "stage3_block2")
+    for number in range(POCKET_BLOCKS):
+        grid = _residual(grid, f"stage3_block{number + 1}")
     grid = _seen(grid, wide, 1, 1, "stage3_wide")  # or the grid would have no more dimensions than the stage before
     return layers.Conv2D(POCKET_DEPTH, 1, name="grid")(grid)
 
 
-def _convolved(grid: Any, depth: int, side: int, strides: int, name: str) -> Any:
+def _convolved(grid: Any, depth: int, side: int, strides: int, name: str, *, scale: str = "ones") -> Any:
     from keras import layers
 
     grid = layers.Conv2D(depth, side, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(grid)
-    return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(grid)
+    return layers.BatchNormalization(momentum=0.9, gamma_initializer=scale, name=f"{name}_norm")(grid)
 
 
 def _seen(grid: Any, depth: int, side: int, strides: int, name: str) -> Any:
@@ -51,8 +53,9 @@ def _refined(grid: Any, name: str) -> Any:
 
 
 def _residual(grid: Any, name: str) -> Any:
+    """The grid and a change to it, which begins as none."""
     from keras import layers
 
     depth = grid.shape[-1]
-    change = _convolved(_seen(grid, depth, 3, 1, f"{name}_first"), depth, 3, 1, f"{name}_second")
+    change = _convolved(_seen(grid, depth, 3, 1, f"{name}_first"), depth, 3, 1, f"{name}_second", scale="zeros")
     return layers.Activation("relu", name=name)(layers.Add(name=f"{name}_sum")([grid, change]))

@@ -161,6 +161,7 @@ class DistillOptions:
     image_size: int = dial(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
     views: int = dial(8, "looks at every training image, the same for both: itself, its mirror image, crops")
     closer_views: int = dial(0, "looks at every training image besides, at smaller parts of it")
+    blends: int = dial(0, "looks a step besides, at two images in one; the teacher looks each time, so it takes longer")
     captioner_size: int = dial(0, "side of the square that the pocket captioner looks at; 0: --image-size")
     epochs: int = dial(30, "passes over all looks")
     batch_size: int = dial(64, "looks a step")
@@ -176,7 +177,7 @@ class DistillOptions:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check(self, "1 or more", _at_least_one, "views", "epochs", "batch_size")
-        _check(self, "0 or more", _not_negative, "closer_views")
+        _check(self, "0 or more", _not_negative, "closer_views", "blends")
         _require(self.words == "teacher" or self.student != "", "words", self.words, "--student BUNDLE")
         _check(self, "more than 0", lambda value: value > 0, "learning_rate", "clip_norm")
         sides = "a multiple of 16, 32 or more,"

@@ -60,6 +60,7 @@ def small_networks():
         patch.setattr(distill, "build_encoder", small)
         patch.setattr(eyes, "POCKET", (4, 6, 8, 12))
         patch.setattr(eyes, "POCKET_DEPTH", DEPTH)
+        patch.setattr(eyes, "POCKET_BLOCKS", 1)
         yield
 
 
@@ -79,9 +80,9 @@ def cache(tmp_path_factory):
 
 
 def options(folder: Path, cache: Path, **others) -> DistillOptions:
-    usual = {"image_size": SIZE, "views": VIEWS, "epochs": EPOCHS, "batch_size": BATCH, "precision": "float32"}
+    usual = {"image_size": SIZE, "views": VIEWS, "blends": 2, "epochs": EPOCHS, "batch_size": BATCH}
     places = {"output": str(folder / "small.weights.h5"), "cache": str(cache), "teacher_weights": "none"}
-    return DistillOptions(**usual | places | others)
+    return DistillOptions(**usual | places | {"precision": "float32"} | others)
 
 
 @pytest.fixture
@@ -354,6 +355,7 @@ def test_data_without_training_images(drawn, cache, tmp_path):
         (["--output", "pocket.h5"], "--output pocket.h5 cannot be used: a name that ends in .weights.h5"),
         (["--views", "0"], "--views 0 cannot be used: 1 or more"),
         (["--words", "student"], "--words student cannot be used: --student BUNDLE"),
+        (["--blends", "-1"], "--blends -1 cannot be used: 0 or more"),
         (["--closer-views", "-1"], "--closer-views -1 cannot be used: 0 or more"),
         (["--captioner-size", "100"], "--captioner-size 100 cannot be used: 0, or a multiple of 16"),
     ],
@@ -370,7 +372,8 @@ QUICK = ["--encoder", "pocket", "--image-size", SIZE, "--smoke", "--views", 2, "
 QUICK += ["--captions-per-image", 1, "--strategy", "greedy", "--glove", "none", "--precision", "float32"]
 
 
-@pytest.mark.parametrize("fine_tune_epochs", [0, pytest.param(1, marks=pytest.mark.whole)])
+@pytest.mark.whole
+@pytest.mark.parametrize("fine_tune_epochs", [0, 1])
 def test_a_captioner_brings_its_pocket_encoder_along(drawn, cache, tmp_path, capsys, monkeypatch, fine_tune_epochs):
     monkeypatch.setattr(distill, "build_encoder", real_student)
     uncompiled = property(lambda _: True, lambda *_: None)

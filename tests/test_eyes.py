@@ -63,7 +63,7 @@ def test_pocket_has_a_region_for_every_sixteen_pixels(size):
 
 
 def test_pocket_is_small(pocket):
-    assert pocket.count_params() < 2.2e6
+    assert pocket.count_params() < 5e6
 
 
 @pytest.mark.parametrize("name", ["tiny", "pocket"])
@@ -84,7 +84,7 @@ def test_it_trains(name):
     keras.utils.set_random_seed(0)
     encoder = build_encoder(name, "none", 32)
     before = [weight.numpy() for weight in encoder.trainable_weights]
-    encoder.compile("sgd", "mse")
+    encoder.compile("adam", "mse")
     pixels, grids = pixels_for(4, 32).astype("float32"), np.ones((4, *encoder.output_shape[1:]), "float32")
     losses = [encoder.train_on_batch(pixels, grids) for _ in range(3)]
     assert losses[-1] < losses[0]

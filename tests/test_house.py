@@ -36,6 +36,7 @@ ARROWS = {
     "__main__": "cli",
     "album": "book data errors images options",
     "app": "__init__ book bundle captioner confidence errors extras images options overlay quiet scenes",
+    "augment": "",
     "batches": "",
     "book": "confidence errors storage",
     "bundle": "captioner confidence ensemble errors features model options storage tokenizer weights",
@@ -52,8 +53,8 @@ ARROWS = {
     "data": "errors layouts",
     "decoding": "devices options tokenizer",
     "devices": "errors",
-    "distill": "batches bundle captioner catalogue check checkpoint data errors eyes features inheritance model options"
-    " storage training",
+    "distill": "augment batches bundle captioner catalogue check checkpoint data errors eyes features inheritance model"
+    " options storage training",
     "doctor": "album errors metrics overlay scenes tokenizer",
     "download": "errors",
     "drawing": "",
