@@ -70,8 +70,9 @@ class Blends:
     def draw(self, count: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """So many looks for the student, and what the teacher sees in them."""
         side = self.teacher.input_shape[1]
-        drawn = self.pixels[self.rows[chance.integers(0, len(self.rows), (2, count))]]
-        pictures = blended(*(some_part(each, side, chance) for each in drawn), chance)
+        drawn = self.pixels[self.rows[chance.integers(0, len(self.rows), 2 * count)]]
+        parts = some_part(drawn, side, chance)
+        pictures = blended(parts[:count], parts[count:], chance)
         return halved(pictures), np.asarray(self.teacher.predict_on_batch(pictures), "float32")
 
 
