@@ -84,7 +84,7 @@ def test_it_trains(name):
     keras.utils.set_random_seed(0)
     encoder = build_encoder(name, "none", 32)
     before = [weight.numpy() for weight in encoder.trainable_weights]
-    encoder.compile("adam", "mse")
+    encoder.compile("adam", "mse", run_eagerly=True)
     pixels, grids = pixels_for(4, 32).astype("float32"), np.ones((4, *encoder.output_shape[1:]), "float32")
     losses = [encoder.train_on_batch(pixels, grids) for _ in range(3)]
     assert losses[-1] < losses[0]
