@@ -108,7 +108,7 @@ def train(
 
         parts = assemble(tokenizer, vectors, encoder, (eye, decoding, run), is_tuned=pixels is not None, taught=taught)
         model = parts.model
-        begun = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+        begun = [keras.ops.convert_to_numpy(weight) for weight in model.weights if how.remember]
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
         again = functools.partial(look_again, encoder, splits, eye, how, run)
         phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode, again=again)

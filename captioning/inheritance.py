@@ -38,8 +38,10 @@ def take_over(model: CaptionModel, words: Sequence[str], taught: Any) -> int:
 
 def remember(model: CaptionModel, begun: Sequence[np.ndarray], share: float) -> None:
     """Brings a network's weights back to those it began with, this share of the way."""
+    if not share:
+        return
     for weight, before in zip(model.weights, begun, strict=True):
-        if share and weight.dtype.startswith("float"):
+        if weight.dtype.startswith("float"):
             weight.assign((1 - share) * ops.convert_to_numpy(weight) + share * before)
 
 

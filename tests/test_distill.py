@@ -221,8 +221,7 @@ def test_a_pocket_captioner_goes_on_learning_to_see(teach, whole, tmp_path, monk
     np.testing.assert_allclose(*(np.asarray(each.head.kernel) for each in (heir, speaker.model)), rtol=1e-3)
     is_own = np.allclose(*(np.asarray(each.feature_projection.kernel) for each in (heir, first.model)), rtol=1e-3)
     assert is_own == (words == "student"), "a student's own words read what it sees as they did"
-    more = real_student("pocket", "none", 2 * SIZE)
-    more.load_weights(tmp_path / "more" / "small.weights.h5")
+    (more := real_student("pocket", "none", 2 * SIZE)).load_weights(tmp_path / "more" / "small.weights.h5")
     for before, after in zip(first.encoder.trainable_weights, more.trainable_weights, strict=True):
         np.testing.assert_allclose(np.asarray(after), np.asarray(before), atol=1e-6)
     assert told_in(tmp_path / "more")["student"] == "first"
@@ -246,8 +245,8 @@ def test_the_student_learns(teach, tmp_path):
 
 
 def test_the_student_is_written_with_how_it_was_made(usual, dataset):
-    assert {path.name for path in usual.iterdir()} == {"small.weights.h5", "small.json"}
-    told = told_in(usual)
+    told, names = told_in(usual), {path.name for path in usual.iterdir()}
+    assert names == {"small.weights.h5", "small.json"}
     assert told["sha256"] == hashlib.sha256((usual / "small.weights.h5").read_bytes()).hexdigest()
     wanted = {"teacher": "mobilenetv2", "teacher_weights": "none", "teacher_key": "none", "data": dataset.name}
     assert told == told | wanted | {"images": 6, "views": VIEWS, "epochs": EPOCHS, "image_size": SIZE, "seed": 0}
@@ -260,8 +259,9 @@ def test_the_same_seed_is_the_same_student(teach, usual):
     assert same(teach(), weights_in(usual))
 
 
-def test_another_seed_is_another_student(teach, usual):
-    assert not same(teach(seed=1), weights_in(usual))
+@pytest.mark.parametrize("other", [{"seed": 1}, {"blends": 0}])
+def test_another_seed_or_other_looks_make_another_student(teach, usual, other):
+    assert not same(teach(**other), weights_in(usual))
 
 
 def act_at(monkeypatch, step: int, act) -> None:
