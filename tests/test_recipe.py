@@ -178,8 +178,8 @@ def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(
 
 def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys):
     old, own = smoke.artifacts / "scenes", captioned(place.folder / "own")
-    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--epochs", 0, "--batch-size", 8
-    assert place.train("--data", own, "--bundle", old, *quick, "--reinforce-epochs", 1, "--remember", 0.99) == 0
+    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--batch-size", 2, "--learning-rate", 0.01
+    assert place.train("--data", own, "--bundle", old, *quick, "--remember", 0.99) == 0
     begun, words = place.artifacts / "own", json.loads((old / "vocabulary.json").read_text())["words"]
     told = json.loads((begun / "config.json").read_text())
     assert told["about"]["begun with"] == "scenes"
@@ -191,8 +191,8 @@ def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys)
     heads = [
         captioner.model.head.get_weights()[0][:, own] for captioner, own in zip((after, before), rows, strict=True)
     ]
-    np.testing.assert_allclose(*heads, atol=1e-4)  # all that it learnt forgotten again
-    np.testing.assert_allclose(*(each.model.keys.get_weights()[0] for each in (after, before)), atol=1e-4)
+    np.testing.assert_allclose(*heads, atol=2e-3)  # nearly all that it learnt forgotten again
+    np.testing.assert_allclose(*(each.model.keys.get_weights()[0] for each in (after, before)), atol=2e-3)
     assert vectors(old).keys() == vectors(begun).keys()
 
 
