@@ -306,6 +306,7 @@ SMOKE: dict[str, Any] = {
     "epochs": 1,
     "reinforce_epochs": 0,
     "batch_size": 8,
+    "caption_length": 8,
     "feature_units": 16,
     "attention_units": 16,
     "lstm_units": 16,

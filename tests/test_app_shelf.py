@@ -60,6 +60,21 @@ def test_the_first_that_cannot_be_loaded_gives_way_to_the_next(artifacts, capsys
     assert "unfit is left out" in capsys.readouterr().err
 
 
+def test_no_page_waits_for_a_first_caption(artifacts, monkeypatch):
+    asked = []
+
+    def refuse(*_, **how):
+        asked.append(how["region"])
+        raise CaptioningError("no caption")
+
+    monkeypatch.setattr("captioning.captioner.Captioner.caption", refuse)
+    shelf = Shelf([artifacts / "small"])
+    serve.open_first(shelf, strict=True)
+    assert asked == []
+    serve.warm_up(shelf, "small")
+    assert asked == [None]
+
+
 @pytest.mark.parametrize("names", [["half", "small"], ["small", "half"]])
 def test_a_broken_bundle_that_was_named_is_an_error(artifacts, names):
     with pytest.raises(BundleError, match="lacks vocabulary"):

@@ -66,6 +66,7 @@ def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, fe
         keep_swept(os.environ["GRADIO_TEMP_DIR"])
         page = open_page(shelf, store, service, credentials)
         print(greeting(service, page.share_url, credentials))
+        threading.Thread(target=warm_up, args=(shelf, shelf.names[0]), daemon=True).start()
         try:
             threading.Event().wait()
         finally:
@@ -106,7 +107,7 @@ def open_first(shelf: Shelf, *, strict: bool) -> None:
             else:
                 print(f"Loading {name} ...", flush=True)
                 import_keras()
-                warm_up(shelf, name)
+                shelf.search(name)
                 is_open = True
         except CaptioningError as error:
             if strict:
@@ -118,14 +119,15 @@ def open_first(shelf: Shelf, *, strict: bool) -> None:
 
 
 def warm_up(shelf: Shelf, name: str) -> None:
-    """Captions one picture, the whole of it and a part, so that nobody has to wait for what is done once."""
+    """Captions one picture, the whole of it and a part: what is done once is done while people read the page."""
     from captioning.app.describing import describe
     from captioning.app.pictures import example_png
 
     path = Path(os.environ["GRADIO_TEMP_DIR"], "first.png")
     path.write_bytes(example_png(0))
-    for region in (None, (0.0, 0.0, 0.5, 0.5)):
-        describe(shelf, name, str(path), region=region)
+    with contextlib.suppress(CaptioningError):  # whoever asks is told
+        for region in (None, (0.0, 0.0, 0.5, 0.5)):
+            describe(shelf, name, str(path), region=region)
 
 
 def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials: tuple[str, str] | None) -> Any:
