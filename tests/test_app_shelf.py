@@ -13,6 +13,7 @@ from captioning.app import shelf as room
 from captioning.app.shelf import Shelf, find_bundles
 from captioning.app.widgets import refusing
 from captioning.errors import BundleError, CaptioningError, ImageError
+from tests.served import served
 
 
 @pytest.fixture
@@ -73,6 +74,14 @@ def test_no_page_waits_for_a_first_caption(artifacts, monkeypatch):
     assert asked == []
     serve.warm_up(shelf, "small")
     assert asked == [None]
+
+
+@pytest.mark.whole
+def test_stopped_while_it_prepares_a_first_caption_it_ends_as_at_any_other_time(saved, tmp_path):
+    with served(saved, tmp_path / "app") as app:
+        assert app.stop() == 0
+        assert "Stopped" in app.printed
+        assert app.uploads == []
 
 
 @pytest.mark.parametrize("names", [["half", "small"], ["small", "half"]])

@@ -66,7 +66,7 @@ def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, fe
         keep_swept(os.environ["GRADIO_TEMP_DIR"])
         page = open_page(shelf, store, service, credentials)
         print(greeting(service, page.share_url, credentials))
-        threading.Thread(target=warm_up, args=(shelf, shelf.names[0]), daemon=True).start()
+        threading.Thread(target=warm_up, args=(shelf, shelf.names[0])).start()  # Python does not end in its midst
         try:
             threading.Event().wait()
         finally:
