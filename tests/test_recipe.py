@@ -178,8 +178,9 @@ def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(
 
 def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys):
     old, own = smoke.artifacts / "scenes", captioned(place.folder / "own")
-    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--batch-size", 2, "--learning-rate", 0.01
-    assert place.train("--data", own, "--bundle", old, *quick, "--remember", 0.99) == 0
+    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--epochs", 0, "--batch-size", 2, "--remember", 0.99
+    learning = "--reinforce-epochs", 1, "--reinforce-rate", 0.01, "--reinforce-anchor", 1
+    assert place.train("--data", own, "--bundle", old, *quick, *learning) == 0
     begun, words = place.artifacts / "own", json.loads((old / "vocabulary.json").read_text())["words"]
     told = json.loads((begun / "config.json").read_text())
     assert told["about"]["begun with"] == "scenes"

@@ -66,7 +66,7 @@ def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, fe
         keep_swept(os.environ["GRADIO_TEMP_DIR"])
         page = open_page(shelf, store, service, credentials)
         print(greeting(service, page.share_url, credentials))
-        threading.Thread(target=warm_up, args=(shelf, shelf.names[0])).start()  # Python does not end in its midst
+        threading.Thread(target=warm_up, args=(shelf, shelf.names[0])).start()  # no daemon: Python waits for its end
         try:
             threading.Event().wait()
         finally:
@@ -124,8 +124,8 @@ def warm_up(shelf: Shelf, name: str) -> None:
     from captioning.app.pictures import example_png
 
     path = Path(os.environ["GRADIO_TEMP_DIR"], "first.png")
-    path.write_bytes(example_png(0))
-    with contextlib.suppress(CaptioningError):  # whoever asks is told
+    with contextlib.suppress(CaptioningError, OSError):  # whoever asks is told; where the app ends, the folder is gone
+        path.write_bytes(example_png(0))
         for region in (None, (0.0, 0.0, 0.5, 0.5)):
             describe(shelf, name, str(path), region=region)
 
