@@ -185,13 +185,13 @@ class Run:
         require_space(self.folder, needed - kept, flag="--artifacts")
         progress = self._resume()
         stop = StopRequest()
-        with stop.listening():
-            for number, phase in enumerate(phases):
-                if number < progress.phase:
-                    continue
+        for number, phase in enumerate(phases):  # to make one may take minutes, in which a signal acts at once
+            if number < progress.phase:
+                continue
+            with stop.listening():
                 self._run_phase(phase, progress, stop)
-                progress.phase, progress.first = progress.phase + 1, progress.epoch
-                self.model.set_weights(progress.best_weights)
+            progress.phase, progress.first = progress.phase + 1, progress.epoch
+            self.model.set_weights(progress.best_weights)
         return progress
 
     @property

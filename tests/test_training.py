@@ -7,10 +7,11 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -237,13 +238,18 @@ def test_the_first_signal_is_remembered_and_the_second_acts(number):
     assert signal.getsignal(number) == usual
 
 
+def test_a_signal_between_two_phases_acts_at_once_and_costs_nothing(usual, tmp_path):
+    run = run_in(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(interrupt() if number else lesson for number, lesson in enumerate(phases_of(run)))
+    assert trained(tmp_path) == usual[2]
+
+
 def test_training_outside_the_main_thread(tmp_path):
     run = run_in(tmp_path)
-    done: list[Progress] = []
-    thread = threading.Thread(target=lambda: done.append(run.train([phase(run, 1)])))
-    thread.start()
-    thread.join()
-    assert len(done[0].history) == 1
+    with ThreadPoolExecutor() as pool:
+        progress = pool.submit(run.train, [phase(run, 1)]).result()
+    assert len(progress.history) == 1
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path):
@@ -290,9 +296,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(usual):
 
 
 def test_a_full_disk_keeps_the_older_checkpoint(usual, tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    refuse = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     run = run_in(tmp_path, callbacks=[Interruption(3, lambda: monkeypatch.setattr(storage.os, "fsync", refuse))])
     with pytest.raises(StorageError, match="the disk is full") as raised:
         run.train(phases_of(run))
@@ -338,9 +342,7 @@ def test_auto_precision_is_one_that_keras_knows(policy):
 
 def test_mixed_precision_keeps_float32_weights(policy, tmp_path):
     assert set_precision("mixed_bfloat16") == "mixed_bfloat16"
-    run = run_in(
-        tmp_path,
-    )
+    run = run_in(tmp_path)
     assert run.model.head.compute_dtype == "bfloat16"
     progress = run.train([phase(run, 1)])
     assert {weight.dtype for weight in run.model.weights} == {"float32"}
