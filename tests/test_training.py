@@ -238,11 +238,10 @@ def test_the_first_signal_is_remembered_and_the_second_acts(number):
     assert signal.getsignal(number) == usual
 
 
-def test_a_signal_between_two_phases_acts_at_once_and_costs_nothing(usual, tmp_path):
-    run = run_in(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        run.train(interrupt() if number else lesson for number, lesson in enumerate(phases_of(run)))
-    assert trained(tmp_path) == usual[2]
+def test_signals_act_as_usual_while_a_phase_is_made(tmp_path):
+    run, acting = run_in(tmp_path), []
+    run.train(acting.append(signal.getsignal(signal.SIGINT)) or each for each in phases_of(run))
+    assert acting == [signal.getsignal(signal.SIGINT)] * 2
 
 
 def test_training_outside_the_main_thread(tmp_path):
