@@ -33,7 +33,7 @@ test-jax: .venv/developer
 	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_decoding*.py -k "compiled or spelled or always_said"
 
 test-torch: .venv/developer  # pip install torch first; its CPU build will do
-	KERAS_BACKEND=torch $(VENV)/python -m pytest -m "not slow and not gpu" tests/test_model.py tests/test_training*.py tests/test_decoding*.py
+	KERAS_BACKEND=torch $(VENV)/python -m pytest -m "not slow and not gpu" tests/test_model.py tests/test_training*.py tests/test_decoding*.py tests/test_captioner.py tests/test_ensemble.py
 
 test-ray: .venv/developer  # pip install '.[ray]' first
 	$(VENV)/python -m pytest tests/test_cluster.py -m "slow or not slow"

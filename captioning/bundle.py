@@ -23,9 +23,9 @@ import numpy as np
 
 from captioning.captioner import Captioner
 from captioning.confidence import Calibration
-from captioning.ensemble import Ensemble
+from captioning.ensemble import Ensemble, Eyes
 from captioning.errors import BundleError, CaptioningError
-from captioning.features import PROBES, build_encoder, earlier_weights, image_size_of, probe
+from captioning.features import PROBES, build_encoder, digest_of, earlier_weights, image_size_of, probe
 from captioning.model import CaptionModel, ModelConfig, count_weights
 from captioning.options import DecodeOptions, ModelOptions
 from captioning.storage import explain_disk_errors, sync_folder, write_whole
@@ -189,6 +189,7 @@ def _emptied(weights: Sequence[Any]) -> Iterator[None]:
 def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet") -> Captioner:
     """The captioner of a bundle; of several, one that asks them all for every word and searches as the first does.
 
+    Each looks through its own encoder where these differ, as after fine-tuning.
     `encoder_weights` is a file for a frozen encoder that Keras should not fetch.
     """
     first, *more = [_load(Path(each), encoder_weights) for each in (path, *others)]
@@ -196,8 +197,12 @@ def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet
         return first.captioner()
     for parts, folder in zip(more, others, strict=True):
         _check_alike(parts, Path(folder), first, Path(path))
-    ensemble = Ensemble([parts.model for parts in (first, *more)])
-    return replace(first, model=ensemble, calibration=None).captioner()  # how sure one is says nothing of them all
+    encoders = [parts.encoder or parts.model.encoder for parts in (first, *more)]
+    apart = len(set(map(digest_of, encoders))) > 1
+    ensemble = Ensemble([parts.model for parts in (first, *more)], apart=apart)
+    eyes = Eyes(encoders) if apart else encoders[0]
+    # how sure one is says nothing of them all
+    return replace(first, model=ensemble, encoder=eyes, calibration=None).captioner()
 
 
 def _load(folder: Path, encoder_weights: str) -> Parts:
@@ -229,10 +234,13 @@ def _answer_alike(answers: Any, saved: np.ndarray) -> bool:
 def _check_alike(parts: Parts, folder: Path, first: Parts, whose: Path) -> None:
     if parts.tokenizer.words != first.tokenizer.words:
         raise BundleError(f"{folder} and {whose} have different words; choose trainings on the same captions.")
-    eyes = [probe(each.encoder or each.model.encoder) for each in (parts, first)]
     sizes = [image_size_of(each.eye.encoder, each.eye.image_size) for each in (parts, first)]
-    if sizes[0] != sizes[1] or not _answer_alike(eyes[0], np.asarray(eyes[1])):
-        raise BundleError(f"{folder} and {whose} look through different encoders; choose trainings on the same one.")
+    regions = [each.model.config.num_regions for each in (parts, first)]
+    if sizes[0] != sizes[1] or regions[0] != regions[1]:
+        raise BundleError(
+            f"{folder} looks at {sizes[0]} pixels in {regions[0]} regions, {whose} at {sizes[1]} in {regions[1]}; "
+            "choose captioners whose pictures and regions are as large."
+        )
 
 
 def check(folder: Path) -> "_Saved":

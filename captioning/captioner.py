@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 from PIL import Image
 
 from captioning.confidence import Calibration, signals
@@ -162,7 +163,7 @@ class Captioner:
         found = []
         for last, chosen in zip([START, *said], [*said, END], strict=True):
             log_probs, state, _ = self.model.step(np.array([[last]], "int32"), state)
-            probabilities = np.exp(np.asarray(log_probs, dtype="float32")[0, 0])
+            probabilities = np.exp(ops.convert_to_numpy(log_probs)[0, 0])
             probabilities[[PAD, START, UNKNOWN, chosen]] = 0
             best = [word for word in np.argsort(-probabilities) if probabilities[word] > 0]
             found.append([(self._name(word), float(probabilities[word])) for word in best[:count]])

@@ -7,23 +7,46 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from captioning.devices import undivided
 from captioning.model import CaptionModel, State
 
 
-class Ensemble(keras.Model):
-    """Models of one vocabulary that look at the same grids; their states stand one behind the other."""
+class Eyes(keras.Model):
+    """Encoders that look at the same images; what they see stands one behind the other, (B, L, sum of their D)."""
 
-    def __init__(self, members: Sequence[CaptionModel]) -> None:
+    def __init__(self, encoders: Sequence[keras.Model]) -> None:
+        super().__init__(name="eyes")
+        self.encoders = list(encoders)
+        self.jit_compile = keras.backend.backend() == "jax"
+        with undivided():
+            self.make_predict_function()
+
+    def call(self, images: Any) -> Any:
+        """What all of them see."""
+        return ops.concatenate([encoder(images) for encoder in self.encoders], axis=-1)
+
+
+class Ensemble(keras.Model):
+    """Models of one vocabulary; their states stand one behind the other.
+
+    They look at the same grids or, `apart`, each at its own of those that Eyes give.
+    """
+
+    def __init__(self, members: Sequence[CaptionModel], *, apart: bool = False) -> None:
         super().__init__(name="ensemble")
-        self.members = list(members)
-        self.config, self.encoder = members[0].config, members[0].encoder
+        self.members, self.apart = list(members), apart
+        self.config, self.encoder = members[0].config, None if apart else members[0].encoder
         self.built = True
 
     def start(self, features: Any, num_rows: int = 1, where: Any = None) -> State:
         """The states of all members before the first word."""
-        return tuple(part for member in self.members for part in member.start(features, num_rows, where))
+        depths = [member.config.feature_depth for member in self.members]
+        seen = ops.split(features, np.cumsum(depths)[:-1].tolist(), axis=-1) if self.apart else [features] * len(depths)
+        pairs = zip(self.members, seen, strict=True)
+        return tuple(part for member, own in pairs for part in member.start(own, num_rows, where))
 
     def step(self, tokens: Any, state: State) -> tuple[Any, State, Any]:
         """One word further: log of the mean probability, the next states, the mean attention."""

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from keras import ops
 
 import captioning
 from captioning import bundle
 from captioning.ensemble import Ensemble
 from captioning.errors import BundleError
 from captioning.features import build_encoder
-from captioning.model import CaptionModel
+from captioning.model import CaptionModel, config_for
 from captioning.options import DecodeOptions
 from captioning.tokenizer import START, Tokenizer
 
@@ -39,7 +40,7 @@ def both(saved, parts, another):
 def step(model, grids):
     tokens = np.full((len(grids), 1), START, "int32")
     log_probs, _, attention = model.step(tokens, model.start(grids))
-    return np.exp(np.asarray(log_probs)), np.asarray(attention)
+    return np.exp(ops.convert_to_numpy(log_probs)), ops.convert_to_numpy(attention)
 
 
 def test_a_word_is_as_likely_as_the_members_think_on_average(parts, another, captioner, pictures):
@@ -86,9 +87,25 @@ def test_captioners_of_other_words_are_refused(saved, parts, tmp_path):
         captioning.load(saved, tmp_path / "other")
 
 
-def test_captioners_that_look_through_other_eyes_are_refused(saved, parts, tmp_path):
+def test_captioners_fine_tuned_apart_look_through_their_own_eyes(saved, parts, pictures, tmp_path):
     model = CaptionModel(parts.model.config, build_encoder("tiny", image_size=32))
     model.build()
     bundle.save(tmp_path / "other", replace(parts, model=model), files={}, about={})
-    with pytest.raises(BundleError, match="different encoders"):
+    folders = saved, tmp_path / "other"
+    together, alone = captioning.load(*folders), [captioning.load(folder) for folder in folders]
+    told = [step(one.model, one.features(pictures))[0] for one in alone]
+    assert np.abs(told[0] - told[1]).max() > 0.1
+    found, _ = step(together.model, together.features(pictures))
+    np.testing.assert_allclose(found, np.mean(told, axis=0), atol=1e-3)
+    mirrored = replace(together.options, mirrored=True)
+    assert len(together.caption(pictures, mirrored, region=(0.0, 0.0, 0.5, 1.0))) == len(pictures)
+
+
+def test_captioners_that_look_at_larger_pictures_are_refused(saved, parts, tmp_path):
+    eye = replace(parts.eye, image_size=64)
+    encoder = build_encoder("tiny", image_size=64)
+    model = CaptionModel(config_for(eye, len(parts.tokenizer), encoder.output_shape), encoder)
+    model.build()
+    bundle.save(tmp_path / "other", replace(parts, model=model, eye=eye), files={}, about={})
+    with pytest.raises(BundleError, match=r"looks at 64 pixels in .* at 32 in "):
         captioning.load(saved, tmp_path / "other")

@@ -58,7 +58,7 @@ ARROWS = {
     "doctor": "album errors metrics overlay scenes tokenizer",
     "download": "errors",
     "drawing": "",
-    "ensemble": "model",
+    "ensemble": "devices model",
     "errors": "",
     "evaluation": "album categories confidence data errors metrics options storage tokenizer",
     "extras": "album batches book bundle captioner card catalogue check checkpoint errors evaluation features images"
@@ -86,7 +86,7 @@ ARROWS = {
     "weights": "",
 }
 HEAVY = {"keras", "tensorflow", "torch", "jax"}
-KERAS_ROOMS = {"batches", "bundle", "decoding", "distill", "ensemble", "inheritance", "model", "training"}
+KERAS_ROOMS = {"batches", "bundle", "captioner", "decoding", "distill", "ensemble", "inheritance", "model", "training"}
 UNSAFE_MODULES = {"dill", "joblib", "marshal", "pickle", "shelve", "yaml"}
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 UNSAFE_KEYWORDS = {"allow_pickle": True, "safe_mode": False}
