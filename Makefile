@@ -24,19 +24,19 @@ LONG := -p tests.ledger --ledger tests/RESULTS.md
 test-long: .venv/developer  # kill sweeps, hostile bytes, load: over an hour; what they count goes to tests/RESULTS.md
 	rm -f tests/RESULTS.md
 	failed=0; \
-	$(VENV)/python -m pytest -m slow tests/test_app*.py $(LONG) || failed=1; \
-	$(VENV)/python -m pytest -m slow --ignore-glob "tests/test_app*.py" -n 2 --dist loadfile $(LONG) || failed=1; \
+	$(VENV)/python -m pytest -m slow tests/app tests/serving $(LONG) || failed=1; \
+	$(VENV)/python -m pytest -m slow --ignore=tests/app --ignore=tests/serving -n 2 --dist loadfile $(LONG) || failed=1; \
 	exit $$failed
 
 test-jax: .venv/developer
-	KERAS_BACKEND=jax $(VENV)/python -m pytest -m "not slow and not gpu" tests/test_model.py tests/test_training*.py tests/test_devices.py
-	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/test_decoding*.py -k "compiled or spelled or always_said"
+	KERAS_BACKEND=jax $(VENV)/python -m pytest -m "not slow and not gpu" tests/decoder/test_model.py tests/training/test_trainer*.py tests/runtime/test_devices.py
+	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/decoder/test_search*.py -k "compiled or spelled or always_said"
 
 test-torch: .venv/developer  # pip install torch first; its CPU build will do
-	KERAS_BACKEND=torch $(VENV)/python -m pytest -m "not slow and not gpu" tests/test_model.py tests/test_training*.py tests/test_decoding*.py tests/test_captioner.py tests/test_ensemble.py
+	KERAS_BACKEND=torch $(VENV)/python -m pytest -m "not slow and not gpu" tests/decoder/test_model.py tests/training/test_trainer*.py tests/decoder/test_search*.py tests/inference/test_captioner.py tests/decoder/test_ensemble.py
 
 test-ray: .venv/developer  # pip install '.[ray]' first
-	$(VENV)/python -m pytest tests/test_cluster.py -m "slow or not slow"
+	$(VENV)/python -m pytest tests/extras/test_ray_engine.py -m "slow or not slow"
 
 bench: .venv/developer  # BENCH=--write puts the results into benchmarks/README.md
 	for name in training first_step features decoding one_photo startup memory gpu; do \

@@ -45,8 +45,8 @@ def flag_parser() -> argparse.ArgumentParser:
 
 def serve(flags: argparse.Namespace) -> None:
     """Serves the page until it is told to stop."""
-    from captioning.app import serve as app
-    from captioning.app.shelf import find_bundles
+    from captioning.app import server as app
+    from captioning.serving.pool import find_bundles
 
     service = app.Service(flags.host, flags.port, flags.share, flags.auth)
     folders = flags.bundle or find_bundles(flags.artifacts)

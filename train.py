@@ -84,14 +84,17 @@ def train(
     engine: EngineOptions,
 ) -> None:
     """Trains one captioner and writes its bundle to artifacts/<name>/."""
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
     import keras
 
-    from captioning import bundle, devices, inheritance, training
-    from captioning.features import digest_of
-    from captioning.storage import hold
+    from captioning.decoder import transfer as inheritance
+    from captioning.encoders.features import digest_of
+    from captioning.inference import bundle
+    from captioning.runtime import devices
+    from captioning.runtime.files import hold
+    from captioning.training import trainer as training
 
     taught, eye = begin(run, eye)
     keras.utils.set_random_seed(how.seed)
@@ -140,7 +143,7 @@ def begin(run: RunOptions, eye: ModelOptions) -> tuple[Any, ModelOptions]:
     """The captioner that training begins with, None if it begins with nothing, and the network's choices and widths."""
     if not run.bundle:
         return None, eye
-    from captioning import bundle
+    from captioning.inference import bundle
 
     own = bundle.check(Path(run.bundle)).eye
     chosen = {name: getattr(own, name) for name in NETWORK}
@@ -149,11 +152,11 @@ def begin(run: RunOptions, eye: ModelOptions) -> tuple[Any, ModelOptions]:
 
 def retrain(*records: Any) -> None:
     """Fine-tunes a bundle on what people corrected; it goes on with its own words, network and search."""
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
-    from captioning.devices import shared_by
-    from captioning.extras.retraining import retrain
+    from captioning.runtime.devices import shared_by
+    from captioning.training.from_feedback import retrain
 
     data, words, eye, how, _, run, _ = records
     with shared_by(run.devices):
@@ -162,8 +165,8 @@ def retrain(*records: Any) -> None:
 
 def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[Any, Path]:
     """The data set without what cannot be read, and its folder; what is wrong with it is printed."""
-    from captioning.check import clean, inspect
-    from captioning.sources import open_dataset
+    from captioning.data.check import clean, inspect
+    from captioning.data.load import open_dataset
 
     dataset, source = open_dataset(data, Path(run.downloads), seed=how.seed, smoke=run.smoke)
     findings = inspect(dataset, cache=Path(run.cache))
@@ -179,8 +182,8 @@ def learn_words(
     split: dict[Path, list[str]], words: WordOptions, eye: ModelOptions, how: TrainOptions, run: RunOptions
 ) -> tuple[Any, Any, float | None]:
     """The tokenizer of the training captions, the first vectors of its words, and the share that GloVe has."""
-    from captioning.glove import word_vectors
-    from captioning.tokenizer import SPECIAL_WORDS, Tokenizer
+    from captioning.data.glove import word_vectors
+    from captioning.data.tokenizer import SPECIAL_WORDS, Tokenizer
 
     captions = [caption for captions in split.values() for caption in captions]
     tokenizer = Tokenizer.fit(captions, min_count=words.min_count)
@@ -204,8 +207,8 @@ def look(
     taught: Any = None,
 ) -> tuple[Any, Any, Any, str]:
     """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all."""
-    from captioning.features import build_encoder, digest_of, image_size_of, weights_key
-    from captioning.training import set_precision
+    from captioning.encoders.features import build_encoder, digest_of, image_size_of, weights_key
+    from captioning.training.trainer import set_precision
 
     read, size = reader(splits, eye, how, run), image_size_of(eye.encoder, eye.image_size)
     is_tiny, pixels = eye.encoder == "tiny", None
@@ -222,7 +225,7 @@ def look(
 
 def look_again(encoder: Any, splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> Any:
     """The grids that an encoder sees as it is now."""
-    from captioning.features import digest_of
+    from captioning.encoders.features import digest_of
 
     kept = Path(run.cache, f"{eye.encoder}-{encoder.input_shape[1]}-{digest_of(encoder)}")
     return reader(splits, eye, how, run)(kept, encoder=encoder)
@@ -230,8 +233,8 @@ def look_again(encoder: Any, splits: dict[str, Any], eye: ModelOptions, how: Tra
 
 def reader(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> Any:
     """What looks at all images, at those for training in several views, and keeps what it sees in a folder."""
-    from captioning.catalogue import catalogue
-    from captioning.features import image_size_of, read_features
+    from captioning.data.image_index import catalogue
+    from captioning.encoders.features import image_size_of, read_features
 
     facts = catalogue([image for images in splits.values() for image in images], Path(run.cache))
     images = {image: fact.sha256 for image, fact in facts.items()}
@@ -244,7 +247,7 @@ def lookers(engine: EngineOptions | None, size: int, encoder: tuple[str, str] | 
     """Who looks at images in this process's stead: workers of a Ray cluster, each with the encoder, or nobody."""
     if not engine or engine.engine == "local":
         return None
-    from captioning.extras import cluster
+    from captioning.extras import ray_engine as cluster
 
     return functools.partial(cluster.look_at, size=size, encoder=encoder, workers=engine.workers)
 
@@ -262,10 +265,10 @@ def assemble(
 
     Its network holds the encoder where that is tuned, or is our own.
     """
-    from captioning.bundle import Parts
-    from captioning.features import OWN
-    from captioning.inheritance import take_over
-    from captioning.model import CaptionModel, config_for
+    from captioning.decoder.model import CaptionModel, config_for
+    from captioning.decoder.transfer import take_over
+    from captioning.encoders.features import OWN
+    from captioning.inference.bundle import Parts
 
     eye, decoding, run = options
     is_own = eye.encoder in OWN  # then nobody can fetch it
@@ -296,10 +299,10 @@ def plan(
 
     `again` gives the grids of the encoder as it is after fine-tuning; self-critical training is slow on pixels.
     """
-    from captioning.batches import examples_of
-    from captioning.evaluation import validator
-    from captioning.features import open_last_stage
-    from captioning.training import Phase
+    from captioning.encoders.features import open_last_stage
+    from captioning.evaluation.scoring import validator
+    from captioning.training.batches import examples_of
+    from captioning.training.trainer import Phase
 
     grids, pixels = seen
     freeze = functools.partial(setattr, encoder, "trainable", False)
@@ -321,8 +324,8 @@ def plan(
 
 def self_critic(captioner: Any, split: dict[Path, list[str]], how: TrainOptions, *, length: int) -> Any:
     """What makes the lessons of self-critical training; captions have up to `length` words, the end counted."""
-    from captioning.reinforce import SelfCritic
-    from captioning.tokenizer import normalise
+    from captioning.data.tokenizer import normalise
+    from captioning.training.self_critical import SelfCritic
 
     references = [[" ".join(normalise(text)) for text in captions] for captions in split.values()]
     split_words = captioner.tokenizer.split
@@ -335,9 +338,16 @@ def judge(
     captioner: Any, features: Any, splits: dict[str, Any], source: Path, about: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """The files of predictions, scores, and best and worst captions; the score cards; what confidence is worth."""
-    from captioning import scenes
-    from captioning.card import sheet
-    from captioning.evaluation import calibrate, caption_split, card_text, predictions_of, predictions_text, score_card
+    from captioning.data.scenes import dataset as scenes
+    from captioning.evaluation.model_card import sheet
+    from captioning.evaluation.scoring import (
+        calibrate,
+        caption_split,
+        card_text,
+        predictions_of,
+        predictions_text,
+        score_card,
+    )
 
     files, cards, calibration = {}, {}, None
     options = captioner.options
@@ -368,11 +378,11 @@ def tell(
     without_data: bool = False,
 ) -> dict[str, Any]:
     """The bundle's files for people: history, curves, eight images' captions epoch by epoch, a strip, the card."""
-    from captioning.card import model_card
-    from captioning.evaluation import WATCHED
-    from captioning.images import read_image
-    from captioning.overlay import curves_png, strip_png
-    from captioning.training import SCORE, history_csv
+    from captioning.data.images import read_image
+    from captioning.evaluation.model_card import model_card
+    from captioning.evaluation.scoring import WATCHED
+    from captioning.plots.attention import curves_png, strip_png
+    from captioning.training.trainer import SCORE, history_csv
 
     watched, num_images = list(splits["dev"])[:WATCHED], len(splits["train"])
     captions = captioner.caption(watched)
@@ -390,7 +400,7 @@ def tell(
 
 def given_away(files: dict[str, Any]) -> dict[str, Any]:
     """The files of a bundle without those that hold pictures or captions of the data."""
-    from captioning.card import OF_THE_DATA
+    from captioning.evaluation.model_card import OF_THE_DATA
 
     return {name: data for name, data in files.items() if name not in OF_THE_DATA}
 

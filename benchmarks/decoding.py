@@ -28,7 +28,7 @@ def untrained(config: Any = None) -> Any:
     """A captioner of the default widths with weights drawn at random, the head's enlarged."""
     import keras
 
-    from captioning.model import CaptionModel, config_for
+    from captioning.decoder.model import CaptionModel, config_for
 
     keras.utils.set_random_seed(0)
     model = CaptionModel(config or config_for(ModelOptions(), 2540, (0, 49, 1280)))
@@ -39,8 +39,8 @@ def untrained(config: Any = None) -> Any:
 
 def trained(folder: Path = TRAINED) -> Any:
     """The decoder of a bundle, without the encoder."""
-    from captioning import bundle
-    from captioning.model import CaptionModel
+    from captioning.decoder.model import CaptionModel
+    from captioning.inference import bundle
 
     model = CaptionModel(bundle.check(folder).model)
     model.build()
@@ -56,7 +56,7 @@ def lengths_of(decoder: Any, grids: np.ndarray) -> np.ndarray:
 
 def end_usually(model: Any, decoder: Any, grids: np.ndarray, *, words: float = USUAL) -> None:
     """Sets the head's bias of the end so that captions have `words` on average: the search halves where it lies."""
-    from captioning.tokenizer import END
+    from captioning.data.tokenizer import END
 
     low, high = 0.0, 10.0  # an untrained captioner never ends at the one and says no word at the other
     for _ in range(10):
@@ -69,7 +69,7 @@ def end_usually(model: Any, decoder: Any, grids: np.ndarray, *, words: float = U
 
 def set_end(model: Any, bias: float) -> None:
     """Makes the end of a caption likelier at every word, or never likely."""
-    from captioning.tokenizer import END
+    from captioning.data.tokenizer import END
 
     kernel, biases = model.head.get_weights()
     biases[END] = bias
@@ -78,11 +78,11 @@ def set_end(model: Any, bias: float) -> None:
 
 def measure(quick: bool) -> Tables:
     """A table for each captioner and search."""
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
-    from captioning.decoding import Decoder, Rules
-    from captioning.model import ModelConfig
+    from captioning.decoder.model import ModelConfig
+    from captioning.decoder.search import Decoder, Rules
     from captioning.options import DecodeOptions
 
     count, rounds = (4, 2) if quick else (64, 4)
@@ -107,7 +107,7 @@ def measure(quick: bool) -> Tables:
 def measure_search(decoder: Any, grids: np.ndarray, rounds: int) -> list[Row]:
     """Ours on all grids at once and one by one, and where no caption ends early; the plain search on a few grids."""
     from benchmarks.plain_search import Compiled, search_one
-    from captioning.decoding import Decoder, Rules
+    from captioning.decoder.search import Decoder, Rules
 
     model, options = decoder.model, decoder.rules.options
     never = Decoder(model, Rules(replace(options, min_length=options.max_length)), often=True)

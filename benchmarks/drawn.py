@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captioning.scenes import draw_scene
+from captioning.data.scenes.dataset import draw_scene
 
 SIZE = 500, 375  # of most photographs in Flickr8k
 SCENES = 8

@@ -28,11 +28,11 @@ def measure(quick: bool) -> Tables:
 
 def measure_encoder(name: str, photographs: list[Path], rounds: int) -> Row:
     """The rates with one encoder."""
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
-    from captioning.features import BATCH, build_encoder, image_size_of
-    from captioning.images import read_image
+    from captioning.data.images import read_image
+    from captioning.encoders.features import BATCH, build_encoder, image_size_of
 
     size, encoder = image_size_of(name), build_encoder(name, "none")
     ready = np.stack([read_image(path, size=size) for path in photographs[:BATCH]])
@@ -53,7 +53,7 @@ def measure_encoder(name: str, photographs: list[Path], rounds: int) -> Row:
 
 def readers(photographs: list[Path], folder: Path, size: int, encoder: object) -> tuple[Callable, Callable]:
     """What fills a new cache each time, and what reads the newest one again."""
-    from captioning.features import read_features
+    from captioning.encoders.features import read_features
 
     images = {path: f"{number:064x}" for number, path in enumerate(photographs)}
     numbers = itertools.count()

@@ -22,15 +22,15 @@ SIZE = steps.Size(depth=2048)  # the grids of ResNet50
 def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
     """Trains for some epochs of two steps; the facts are when each step was done, and how often call ran in Python."""
     size, begun = steps.Size(**task["size"]), float(os.environ["CAPTIONING_STARTED"])
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
     import keras
 
-    from captioning.batches import Examples
-    from captioning.model import CaptionModel
+    from captioning.decoder.model import CaptionModel
     from captioning.options import TrainOptions
-    from captioning.training import SCORE, Phase, Run
+    from captioning.training.batches import Examples
+    from captioning.training.trainer import SCORE, Phase, Run
 
     imported = time.time()
     calls, done, by_epoch = [], [], []

@@ -76,15 +76,15 @@ def make_cache(folder: Path, images: int, size: steps.Size) -> dict[Path, str]:
 
 def train(task: dict[str, Any]) -> float:
     """A few steps over a cache of so many images, and a checkpoint; returns the seconds a caption takes in a step."""
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
     import keras
 
-    from captioning.batches import Batches, epoch_order, examples_of
-    from captioning.checkpoint import Progress, save_checkpoint
-    from captioning.features import Features, Rows
-    from captioning.model import CaptionModel
+    from captioning.decoder.model import CaptionModel
+    from captioning.encoders.features import Features, Rows
+    from captioning.training.batches import Batches, epoch_order, examples_of
+    from captioning.training.checkpoint import Progress, save_checkpoint
 
     size = steps.Size(**task["size"])
     with tempfile.TemporaryDirectory() as folder:

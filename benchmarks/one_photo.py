@@ -26,11 +26,11 @@ def save_on_resnet50(folder: Path) -> dict[str, Any]:
     """
     import keras
 
-    from captioning import bundle
-    from captioning.features import build_encoder
-    from captioning.model import CaptionModel
+    from captioning.data.tokenizer import Tokenizer
+    from captioning.decoder.model import CaptionModel
+    from captioning.encoders.features import build_encoder
+    from captioning.inference import bundle
     from captioning.options import ModelOptions
-    from captioning.tokenizer import Tokenizer
 
     keras.utils.set_random_seed(0)
     encoder = build_encoder("resnet50", "none")
@@ -56,7 +56,7 @@ def save_on_resnet50(folder: Path) -> dict[str, Any]:
 def measure(quick: bool) -> Tables:
     """One table, a row a captioner."""
     import captioning
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
     rounds = 2 if quick else 20
@@ -71,7 +71,7 @@ def measure(quick: bool) -> Tables:
 
 def measure_captioner(name: str, captioner: Any, photographs: list[Path]) -> Row:
     """The median times of one captioner; each photograph is a new one, since it remembers those it has seen."""
-    from captioning.images import read_image
+    from captioning.data.images import read_image
 
     first, rounds = photographs[0], len(photographs) - 1
     ready = read_image(first, size=captioner.image_size)

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from captioning.data.tokenizer import END, PAD, START, UNKNOWN
 from captioning.options import DecodeOptions
-from captioning.tokenizer import END, PAD, START, UNKNOWN
 
 
 class Compiled(keras.Model):

@@ -37,12 +37,12 @@ CAUSES = (
 def prepare(task: dict[str, str]) -> tuple[dict[str, Any], Contender]:
     """Does what `caption` does, and tells when each part was done."""
     moments = [float(os.environ["CAPTIONING_STARTED"]), time.time()]
-    from captioning.quiet import import_keras_alone
+    from captioning.runtime.keras_import import import_keras_alone
 
     import_keras_alone()
     moments.append(time.time())
     import captioning
-    from captioning import album, book, bundle, captioner  # noqa: F401
+    from captioning.inference import folder as album  # noqa: F401
 
     moments.append(time.time())
     ours = captioning.load(POCKET)

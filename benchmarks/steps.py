@@ -45,7 +45,7 @@ def caption_lengths(count: int, chance: np.random.Generator) -> np.ndarray:
 
 def draw_examples(size: Size) -> Any:
     """As many images as a batch has: grids in half precision, captions of random words as the tokenizer has them."""
-    from captioning.batches import Examples
+    from captioning.training.batches import Examples
 
     chance = np.random.default_rng(0)
     array = np.maximum(0, chance.normal(size=(size.images, size.regions, size.depth))).astype("float16")
@@ -59,7 +59,7 @@ def draw_examples(size: Size) -> Any:
 
 def draw_batch(size: Size) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """One batch as our training is given it: inputs, targets, weights."""
-    from captioning.batches import Batches
+    from captioning.training.batches import Batches
 
     how = {"batch_size": size.images, "captions_per_image": size.captions}
     return Batches(draw_examples(size), order=None, **how)[0]
@@ -74,7 +74,7 @@ def row_by_row(inputs: dict[str, np.ndarray], targets: np.ndarray) -> tuple[np.n
 
 def config_of(size: Size, dropout: float = 0.4) -> Any:
     """The network's configuration."""
-    from captioning.model import ModelConfig
+    from captioning.decoder.model import ModelConfig
 
     widths = size.features, size.attention, size.lstm, size.embedding
     return ModelConfig(size.words, size.regions, size.depth, *widths, dropout=dropout)
@@ -108,7 +108,7 @@ def weights_of(model: Any) -> dict[str, list[np.ndarray]]:
 
 def compile_as_ours(model: Any, examples: Any, size: Size) -> None:
     """Compiles a network as `train.py` does."""
-    from captioning.training import Phase, compile_model
+    from captioning.training.trainer import Phase, compile_model
 
     nothing: Any = lambda: None  # noqa: E731
     phase = Phase("fit", 1, 1e-3, examples, examples, nothing, nothing)
@@ -117,13 +117,13 @@ def compile_as_ours(model: Any, examples: Any, size: Size) -> None:
 
 def ours(size: Size, precision: str, jit: bool) -> tuple[dict[str, Any], Callable[[], Any]]:
     """Our training step, as `train.py` compiles it."""
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
     import keras
 
-    from captioning.model import CaptionModel
-    from captioning.training import set_precision
+    from captioning.decoder.model import CaptionModel
+    from captioning.training.trainer import set_precision
 
     keras.utils.set_random_seed(0)
     set_precision(precision)
@@ -210,7 +210,7 @@ def operations_of(size: Size) -> int:
 
 def products(size: Size, precision: str) -> tuple[dict[str, Any], Callable[[], Any]]:
     """The matrix products of a step and nothing else, one after the other."""
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
     from keras import ops

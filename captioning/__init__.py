@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from captioning.captioner import Captioner
+    from captioning.inference.captioner import Captioner
 
 __all__ = ["load"]
 __version__ = "0.1.0"
@@ -18,9 +18,9 @@ def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet
 
     `encoder_weights` is a file where Keras should not fetch a frozen encoder's.
     """
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     import_keras()
-    from captioning.bundle import load as load_bundle
+    from captioning.inference.bundle import load as load_bundle
 
     return load_bundle(path, *others, encoder_weights=encoder_weights)

@@ -203,7 +203,7 @@ def _bundles(flags: argparse.Namespace) -> list[Path]:
 
 
 def _load(flags: argparse.Namespace) -> Any:
-    from captioning.quiet import import_keras_alone
+    from captioning.runtime.keras_import import import_keras_alone
 
     import_keras_alone()
     return captioning.load(*_bundles(flags), encoder_weights=flags.encoder_weights)
@@ -211,22 +211,22 @@ def _load(flags: argparse.Namespace) -> Any:
 
 def _dataset(flags: argparse.Namespace, seed: int = 0) -> Any:
     """The data set that the flags describe, and the folder that its images are named in."""
-    from captioning.sources import open_dataset
+    from captioning.data.load import open_dataset
 
     columns = {name: getattr(flags, name) for name in ("images", "image_column", "caption_column")}
     return open_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"), seed=seed)
 
 
 def _caption(flags: argparse.Namespace) -> int:
-    from captioning.album import caption_album, caption_images, gather_images
-    from captioning.book import BookOptions, opened
+    from captioning.inference.folder import caption_album, caption_images, gather_images
+    from captioning.inference.writers import BookOptions, opened
 
     engine = from_flags(flags, EngineOptions())
     names = ("format", "output", "sidecar", "if_exists", "alt_text", "attention")
     options = BookOptions(**{name: getattr(flags, name) for name in names})
     images = gather_images(flags.paths)
     if engine.engine == "ray":
-        from captioning.extras import cluster
+        from captioning.extras import ray_engine as cluster
 
         cluster.require_ray()
     captioner = _load(flags)  # for its search, where Ray's workers caption, and to refuse what they could not load
@@ -247,9 +247,9 @@ def _tell_left_out(problems: Sequence[str], total: int) -> None:
 
 
 def _attention(flags: argparse.Namespace) -> int:
-    from captioning import overlay
-    from captioning.images import read_image
-    from captioning.storage import write_whole
+    from captioning.data.images import read_image
+    from captioning.plots import attention as overlay
+    from captioning.runtime.files import write_whole
 
     output = flags.output or Path(f"{flags.image.stem}-attention.png")
     kind = output.suffix.lower()
@@ -270,8 +270,8 @@ def _attention(flags: argparse.Namespace) -> int:
 
 
 def _evaluate(flags: argparse.Namespace) -> int:
-    from captioning.categories import word_use_text
-    from captioning.evaluation import card_text, evaluate
+    from captioning.evaluation.scoring import card_text, evaluate
+    from captioning.evaluation.word_use import word_use_text
 
     dataset, root = _dataset(flags)
     captioner = _load(flags)
@@ -291,15 +291,15 @@ def _evaluate(flags: argparse.Namespace) -> int:
 
 
 def _compare(flags: argparse.Namespace) -> int:
-    from captioning.comparison import compare
+    from captioning.evaluation.compare import compare
 
     print(compare([flags.first, *flags.others], flags.split, captions=flags.captions))
     return 0
 
 
 def _check(flags: argparse.Namespace) -> int:
-    from captioning.check import inspect
-    from captioning.glove import known_words
+    from captioning.data.check import inspect
+    from captioning.data.glove import known_words
 
     dataset, _ = _dataset(flags)
     print(inspect(dataset, known_words=known_words(Path(flags.glove)) if flags.glove else None).text())
@@ -307,8 +307,8 @@ def _check(flags: argparse.Namespace) -> int:
 
 
 def _doctor(flags: argparse.Namespace) -> int:
-    from captioning.doctor import examine
-    from captioning.evaluation import images_of
+    from captioning.evaluation.doctor import examine
+    from captioning.evaluation.scoring import images_of
 
     split = images_of(_dataset(flags)[0], flags.split) if flags.data else None
     captioner = _load(flags)
@@ -319,12 +319,12 @@ def _doctor(flags: argparse.Namespace) -> int:
 
 
 def _distill(flags: argparse.Namespace) -> int:
-    from captioning.quiet import import_keras
+    from captioning.runtime.keras_import import import_keras
 
     how = from_flags(flags, DistillOptions())
     dataset, _ = _dataset(flags, how.seed)
     import_keras()
-    from captioning.distill import distill
+    from captioning.training.distill import distill
 
     distill(dataset, how)
     return 0

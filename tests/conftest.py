@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
+from captioning.data.tokenizer import Tokenizer
 from captioning.options import DecodeOptions, ModelOptions
-from captioning.tokenizer import Tokenizer
 
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # what is compiled here runs for a few steps
 
@@ -24,9 +24,9 @@ def parts(tokenizer):
     """An untrained captioner's parts, its weights enlarged so that it says different things of different images."""
     import keras
 
-    from captioning import bundle
-    from captioning.features import build_encoder
-    from captioning.model import CaptionModel, config_for
+    from captioning.decoder.model import CaptionModel, config_for
+    from captioning.encoders.features import build_encoder
+    from captioning.inference import bundle
 
     keras.utils.set_random_seed(1)
     eye = ModelOptions(encoder="tiny", image_size=32, **WIDTHS)
@@ -55,7 +55,7 @@ def pictures():
 @pytest.fixture(scope="session")
 def saved(parts, tmp_path_factory):
     """The folder of the captioner's bundle, to be read only."""
-    from captioning import bundle
+    from captioning.inference import bundle
 
     folder = tmp_path_factory.mktemp("artifacts") / "small"
     bundle.save(folder, parts, files={"scores.json": "{}"}, about={"seed": 1})
@@ -65,7 +65,7 @@ def saved(parts, tmp_path_factory):
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
     """The folder of eight drawn scenes in three splits, to be read only."""
-    from captioning.scenes import write_scenes
+    from captioning.data.scenes.dataset import write_scenes
 
     return write_scenes(tmp_path_factory.mktemp("drawn") / "scenes", sizes={"train": 4, "dev": 2, "test": 2})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captioning import storage
+from captioning.runtime import files as storage
 
 DONE = ("open", "write", "fsync", "replace", "rename", "mkdir", "rmdir", "unlink")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import captioning
-from captioning import bundle
-from captioning.card import OF_THE_DATA
-from captioning.scenes import draw_scene
+from captioning.data.scenes.dataset import draw_scene
+from captioning.evaluation.model_card import OF_THE_DATA
+from captioning.inference import bundle
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"pocket": 25e6, "flickr8k-mobilenetv2": 16e6}  # bytes at most

@@ -13,11 +13,11 @@ import pytest
 from benchmarks import decoding, measure, steps
 from benchmarks.plain_keras import PlainCaptioner, masked_loss
 from benchmarks.plain_search import Compiled, search_one
-from captioning.decoding import Decoder, Rules
+from captioning.decoder.model import CaptionModel, ModelConfig
+from captioning.decoder.search import Decoder, Rules
 from captioning.errors import CaptioningError
-from captioning.model import CaptionModel, ModelConfig
 from captioning.options import DecodeOptions
-from captioning.training import SmoothedCrossEntropy
+from captioning.training.trainer import SmoothedCrossEntropy
 
 SIZE = steps.Size(3, 5, 12, 9, 16, 50, 16, 12, 20, 8)
 SCRIPTS = [path.stem for path in sorted(measure.PAGE.parent.glob("*.py")) if "run_script(__doc__" in path.read_text()]

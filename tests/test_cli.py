@@ -15,7 +15,7 @@ from PIL import Image
 import captioning
 from captioning import cli
 from captioning.options import DecodeOptions
-from captioning.overlay import STILL
+from captioning.plots.attention import STILL
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "tqdm")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from captioning.scenes import write_scenes
+from captioning.data.scenes.dataset import write_scenes
 from tests.test_cli import assert_refused, run
 
 

@@ -5,14 +5,16 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.app import answers, describing, markup
-from captioning.app.batch_tab import BatchTab, few_enough
-from captioning.app.caption_tab import CaptionTab
-from captioning.app.feedback_tab import FeedbackTab
-from captioning.app.model_tab import ModelTab
-from captioning.app.shelf import Shelf
+from captioning.app import rendering as markup
+from captioning.app.tabs.batch import BatchTab, few_enough
+from captioning.app.tabs.caption import CaptionTab
+from captioning.app.tabs.feedback import FeedbackTab
+from captioning.app.tabs.model import ModelTab
 from captioning.app.widgets import captioner_choice, picture_input, piece, refusing
-from captioning.extras.feedback import FeedbackStore
+from captioning.data.feedback import FeedbackStore
+from captioning.serving import answers
+from captioning.serving import session as describing
+from captioning.serving.pool import Shelf
 
 WAITING = 24  # requests that may wait; the next one is told that the app is busy
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from captioning.app.answers import Row
-from captioning.app.describing import sureness
-from captioning.app.pictures import data_uri, shown
-from captioning.app.record import Learning
-from captioning.extras.feedback import Feedback, FeedbackStore
+from captioning.app.bundle_report import Learning
+from captioning.data.feedback import Feedback, FeedbackStore
+from captioning.serving.adjustments import data_uri, shown
+from captioning.serving.answers import Row
+from captioning.serving.session import sureness
 
 THUMBNAIL = 160  # pixels
 

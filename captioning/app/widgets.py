@@ -9,8 +9,8 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from captioning.app.describing import Described, explained
 from captioning.errors import CaptioningError
+from captioning.serving.session import Described, explained
 
 # What cannot be refused is done at once; all else waits its turn in a queue of bounded length, or nobody would be told
 # of the refusal.

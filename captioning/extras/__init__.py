@@ -1,1 +1,0 @@
-"""Rooms that only some need: each has one door, and of the rooms outside only the app imports them."""

@@ -1,0 +1,41 @@
+"""The pictures of a caption to take away: the strip of its words and the animation that walks through them."""
+
+from typing import Any
+
+import gradio as gr
+
+from captioning.app.widgets import download, present
+from captioning.plots import attention as overlay
+from captioning.serving.session import Described
+
+
+class Keepsakes:
+    """A button that draws both, and a button for each once it is drawn; drawing takes a second."""
+
+    def __init__(self, seen: gr.State) -> None:
+        with gr.Accordion("Pictures to keep", open=False):
+            draw = gr.Button("Draw the strip and the animation", size="sm")
+            with gr.Row():
+                self._strip = gr.DownloadButton("Strip (PNG)", size="sm", visible=False)
+                self._walk = gr.DownloadButton("Animation (GIF)", size="sm", visible=False)
+        draw.click(
+            self._draw, seen, self.parts, api_visibility="private", concurrency_id="drawing", show_progress_on=draw
+        )
+
+    @property
+    def parts(self) -> list[Any]:
+        """What `fresh` gives new values to."""
+        return [self._strip, self._walk]
+
+    def fresh(self) -> dict[Any, Any]:
+        """Nothing drawn yet."""
+        return {part: gr.DownloadButton(visible=False) for part in self.parts}
+
+    def _draw(self, seen: Described | None) -> list[Any]:
+        view, caption = present(seen).view, present(seen).caption
+        name = "-".join(word.text for word in caption.words if word.text.isalnum())[:60] or "caption"
+        files = [
+            download(overlay.strip_png(view, caption.words, caption.text), f"{name}.png"),
+            download(overlay.walk_gif(view, caption.words), f"{name}.gif"),
+        ]
+        return [gr.DownloadButton(value=file, visible=True) for file in files]

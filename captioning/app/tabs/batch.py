@@ -1,0 +1,52 @@
+"""The tab on which many pictures are captioned at once, and the table is taken away."""
+
+from typing import Any
+
+import gradio as gr
+
+from captioning.app.tables import batch_table
+from captioning.app.widgets import captioner_choice, download, piece, refusing
+from captioning.serving.answers import caption_each, rows_csv, rows_json
+from captioning.serving.pool import Shelf
+
+MOST = 200  # pictures at once
+PROGRESS = gr.Progress()  # that a parameter has it for a default tells Gradio to show it
+
+
+class BatchTab:
+    """Many pictures, a table of their captions, and the table as a file."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        piece(f'<p class="faint">Up to {MOST} at once. The table can be taken away as CSV or JSON.</p>')
+        self._files = gr.File(label="Pictures", file_count="multiple", height=200)
+        bundle = captioner_choice(shelf.names)
+        start = gr.Button("Caption them all", variant="primary")
+        self._table = piece(elem_id="batch")
+        with gr.Row():
+            self._csv = gr.DownloadButton("Table as CSV", size="sm", visible=False)
+            self._json = gr.DownloadButton("Table as JSON", size="sm", visible=False)
+        start.click(
+            self._caption,
+            [self._files, bundle],
+            [self._table, self._csv, self._json],
+            api_visibility="private",
+            concurrency_id="batch",
+            show_progress_on=self._table,
+        )
+
+    def _caption(self, paths: list[str] | None, bundle: str, progress: gr.Progress = PROGRESS) -> list[Any]:
+        paths = few_enough(paths)
+        with refusing():
+            rows = list(progress.tqdm(caption_each(self._shelf, bundle, paths), total=len(paths), unit="pictures"))
+        files = download(rows_csv(rows), "captions.csv"), download(rows_json(rows), "captions.json")
+        return [batch_table(rows, paths), *(gr.DownloadButton(value=file, visible=True) for file in files)]
+
+
+def few_enough(paths: list[str] | None) -> list[str]:
+    """The chosen files, refused where there is none or there are too many."""
+    if not paths:
+        raise gr.Error("Choose some pictures first.", print_exception=False)
+    if len(paths) > MOST:
+        raise gr.Error(f"{len(paths)} pictures are too many at once; at most {MOST}, please.", print_exception=False)
+    return paths

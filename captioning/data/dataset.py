@@ -1,0 +1,261 @@
+"""A folder of captioned images, in any common layout -> a Dataset whose splits share no image.
+
+Nothing here opens an image; a picture that cannot be read is the matter of the check.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+from captioning.data.formats import (
+    IMAGE_SUFFIX,
+    Problem,
+    Row,
+    Source,
+    column_names,
+    find_captions,
+    read_lines,
+    split_named,
+)
+from captioning.errors import DataError
+
+SPLITS = ("train", "dev", "test")
+MAX_WORDS = 200
+MAX_CHARACTERS = 5_000
+HELD_OUT = 0.1
+UNDERSTOOD = (
+    "Flickr8k.token.txt with its image lists, captions.txt, CSV or TSV with columns such as image and caption,"
+    " COCO captions JSON, Karpathy's JSON, metadata.jsonl, or one .txt beside each image"
+)
+
+SPLIT_LIST = re.compile(r"(?:^|[._-])(train|val|dev|test)_?images\.txt$", re.IGNORECASE)
+BROKEN_CHARACTER = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+
+Captions = dict[Path, list[tuple[str, str]]]  # image -> its captions, each with the split its row states, or ""
+Locate = Callable[[str, Path], Path | str]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Captioned images by split; `problems` are the lines and images left out, `layout` says what was recognised."""
+
+    name: str
+    splits: dict[str, dict[Path, list[str]]]
+    problems: tuple[Problem, ...] = ()
+    layout: str = ""
+
+    def __post_init__(self) -> None:
+        assert set(self.splits) <= set(SPLITS)
+        assert not any(a.keys() & b.keys() for a, b in combinations(self.splits.values(), 2)), "splits share an image"
+
+    def without(self, images: Mapping[Path, str]) -> "Dataset":
+        """Return the dataset less `images`, each with the reason, which becomes a Problem."""
+        splits = {
+            split: {image: captions for image, captions in pictures.items() if image not in images}
+            for split, pictures in self.splits.items()
+        }
+        problems = tuple(Problem(image.name, reason) for image, reason in images.items())
+        return replace(self, splits=splits, problems=self.problems + problems)
+
+
+def read_dataset(
+    path: Path, *, image_column: str = "", caption_column: str = "", images: Path | None = None, seed: int = 0
+) -> Dataset:
+    """Read the captioned images in a folder, or those that a caption file names.
+
+    `images` is the folder of the images where it is another one. Splits are those the data states: in a column,
+    in lists, by file or folder names. Else they are 80 % train, 10 % dev and 10 % test of the images, chosen by `seed`;
+    all train if there are fewer than 3. Where only dev is missing it is a tenth of train; test is never made up.
+    """
+    path = Path(os.path.abspath(path))
+    if not path.exists():
+        raise DataError(f"{path} does not exist; expected a folder of captioned images, or a caption file.")
+    root = path if path.is_dir() else path.parent.parent if path.parent.name == "annotations" else path.parent
+    image_root = Path(os.path.abspath(images or root))
+    files = list(_walk(root))
+    pictures = [file for file in (files if image_root == root else _walk(image_root)) if IMAGE_SUFFIX.search(file.name)]
+    stems = {picture.stem for picture in pictures}
+    sources = find_captions(path, files, stems, image_column=image_column, caption_column=caption_column)
+    if not sources:
+        raise DataError(_not_recognised(path, files, pictures))
+    locate = _locator(pictures, image_root)
+    captions, problems = _gather(sources, locate)
+    if not captions:
+        raise DataError(_nothing_left(path, problems, image_root))
+    stated = _stated_splits(captions, files, locate)
+    chosen, more_problems = _chosen(stated) if stated else (_drawn(captions, root, seed), [])
+    _carve_dev(chosen, root, seed)
+    problems += [*more_problems, *_uncaptioned(pictures, captions)]
+    layout = ", ".join(dict.fromkeys(source.words for source in sources))
+    name = path.stem if path.is_file() else path.name
+    return Dataset(name, _by_split(captions, chosen), tuple(problems), layout)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return the files below `folder` that are called like pictures, hidden ones apart."""
+    return [file for file in _walk(folder) if IMAGE_SUFFIX.search(file.name)]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield the files below `root` in a fixed order, through links but into no folder twice, and into no hidden one."""
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = sorted(name for name in folders if real not in seen and not name.startswith((".", "__MACOSX")))
+        yield from (Path(folder, name) for name in sorted(names) if real not in seen and not name.startswith("."))
+        seen.add(real)
+
+
+def _locator(pictures: list[Path], root: Path) -> Locate:
+    """Return a function (image name, folder of the file that names it) -> the image's path, or why there is none."""
+    by_name = defaultdict(list)
+    for picture in pictures:
+        by_name[picture.name.casefold()].append(picture)
+        by_name[picture.stem.casefold()].append(picture)
+
+    @cache
+    def locate(name: str, folder: Path) -> Path | str:
+        for place in (folder, root):
+            if os.path.isfile(direct := os.path.normpath(place / name)):
+                return Path(direct)
+        key = name.replace("\\", "/").casefold()
+        base = key.rpartition("/")[2]
+        found = by_name.get(base) or by_name.get(IMAGE_SUFFIX.sub("", base), [])
+        if len(found) > 1:
+            ending = "/" + IMAGE_SUFFIX.sub("", key)
+            found = [picture for picture in found if str(picture.with_suffix("")).casefold().endswith(ending)] or found
+        if len(found) == 1:
+            return found[0]
+        return f"could be {' or '.join(map(str, found[:2]))}" if found else "there is no such image"
+
+    return locate
+
+
+def _gather(sources: list[Source], locate: Locate) -> tuple[Captions, list[Problem]]:
+    captions: Captions = defaultdict(list)
+    problems: list[Problem] = []
+    lost: Counter[tuple[str, str]] = Counter()
+    for source in sources:
+        for row in source.rows:
+            if isinstance(row, Problem):
+                problems.append(row)
+            elif flaw := _flaw(row):
+                problems.append(Problem(row.where, flaw))
+            elif isinstance(image := locate(row.image, source.folder), str):
+                lost[row.image, image] += 1
+            else:
+                split = split_named(row.split) or source.split
+                captions[image].append((" ".join(row.caption.split()), split))
+    problems += [Problem(name, f"{why}; captions left out: {count}") for (name, why), count in lost.items()]
+    return captions, problems
+
+
+def _flaw(row: Row) -> str:
+    words = row.caption.split()
+    if BROKEN_CHARACTER.search(row.caption + row.image):
+        return "a control character or half a character"
+    if not any(map(str.isalnum, row.caption)):
+        return "the caption is empty"
+    if len(words) > MAX_WORDS or len(row.caption) > MAX_CHARACTERS:
+        return f"{len(words):,} words in {len(row.caption):,} characters: {row.caption[:40]}..."
+    if row.split and not split_named(row.split):
+        return f"the split {row.split[:40]} is none of train, dev (or val), test"
+    return ""
+
+
+def _stated_splits(captions: Captions, files: list[Path], locate: Locate) -> dict[Path, set[str]]:
+    """Return which splits the data puts each image in: by rows, else by lists of images, else by folders; or {}."""
+    rows = {image: {split for _, split in pairs if split} for image, pairs in captions.items()}
+    if any(rows.values()):
+        return rows
+    lists = [(file, split_named(kind[1])) for file in files if (kind := SPLIT_LIST.search(file.name))]
+    listed = defaultdict(set)
+    for file, split in lists:
+        for line in filter(None, map(str.strip, read_lines(file))):
+            listed[locate(line, file.parent)].add(split)
+    if captions.keys() & listed.keys():
+        return {image: listed.get(image, set()) for image in captions}
+    common = os.path.commonpath([image.parent for image in captions])
+    tops = {image: image.relative_to(common).parts[:-1] for image in captions}
+    folders = {image: {split_named(parts[0]) if parts else ""} for image, parts in tops.items()}
+    said = set.union(*folders.values())
+    return folders if len(said) > 1 and "" not in said else {}
+
+
+def _chosen(stated: Mapping[Path, set[str]]) -> tuple[dict[Path, str], list[Problem]]:
+    """Put each image in one split, an evaluation split where it is in several."""
+    chosen = {image: min(splits, key=("test", "dev", "train").index) for image, splits in stated.items() if splits}
+    problems = [
+        Problem(image.name, f"is in {' and '.join(sorted(splits))}; kept in {chosen[image]} only")
+        for image, splits in stated.items()
+        if len(splits) > 1
+    ]
+    if unlisted := [image for image in stated if image not in chosen]:
+        problems.append(Problem(_some(unlisted), "in no split: left out"))
+    return chosen, problems
+
+
+def _drawn(images: Iterable[Path], root: Path, seed: int) -> dict[Path, str]:
+    order = _shuffled(images, root, seed)
+    held_out = max(1, round(HELD_OUT * len(order))) if len(order) >= 3 else 0
+    splits = ["dev"] * held_out + ["test"] * held_out + ["train"] * (len(order) - 2 * held_out)
+    return dict(zip(order, splits, strict=True))
+
+
+def _carve_dev(chosen: dict[Path, str], root: Path, seed: int) -> None:
+    train = [image for image, split in chosen.items() if split == "train"]
+    if "dev" not in chosen.values() and len(chosen) > 2 and len(train) > 1:
+        for image in _shuffled(train, root, seed)[: max(1, round(HELD_OUT * len(train)))]:
+            chosen[image] = "dev"
+
+
+def _shuffled(images: Iterable[Path], root: Path, seed: int) -> list[Path]:
+    """Order by a hash of the name: the same on any machine, in any order of the file, and nearly so after additions."""
+
+    def key(image: Path) -> bytes:
+        name = image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
+        return hashlib.sha256(os.fsencode(f"{seed} {name}")).digest()
+
+    return sorted(images, key=key)
+
+
+def _by_split(captions: Captions, chosen: dict[Path, str]) -> dict[str, dict[Path, list[str]]]:
+    splits: dict[str, dict[Path, list[str]]] = {split: {} for split in SPLITS if split in chosen.values()}
+    for image in sorted(chosen):
+        own = [caption for caption, split in captions[image] if split in ("", chosen[image])]
+        splits[chosen[image]][image] = own
+    return splits
+
+
+def _uncaptioned(pictures: list[Path], captions: Captions) -> list[Problem]:
+    bare = [picture for picture in pictures if picture not in captions]
+    return [Problem(_some(bare), "no caption: left out")] if bare else []
+
+
+def _some(images: list[Path]) -> str:
+    return images[0].name + (f" and {len(images) - 1:,} more" if len(images) > 1 else "")
+
+
+def _not_recognised(path: Path, files: list[Path], pictures: list[Path]) -> str:
+    if path.is_dir() and not pictures:
+        return f"{path} holds no images; expected a folder of JPEG or PNG files with their captions."
+    others = [path] if path.is_file() else [file for file in files if not IMAGE_SUFFIX.search(file.name)]
+    tables = [file for file in others if file.suffix.lower() in (".csv", ".tsv")]
+    seen = ", ".join(file.name for file in others[:5]) or "no file beside the images"
+    columns = f" with the columns {', '.join(column_names(tables[0])[:20])}" if tables else ""
+    hint = "; name the columns with image_column and caption_column" if tables else ""
+    return f"no captions were recognised in {path}: found {seen}{columns}; understood are {UNDERSTOOD}{hint}."
+
+
+def _nothing_left(path: Path, problems: list[Problem], image_root: Path) -> str:
+    first = f"; first: {problems[0].where}: {problems[0].what}" if problems else ""
+    return (
+        f"no caption in {path} belongs to an image under {image_root} ({len(problems):,} problems{first});"
+        " give the folder of the images with images=, or correct the file."
+    )

@@ -1,0 +1,234 @@
+"""What people say about captions, kept in SQLite, with a copy of each image in a folder beside the database.
+
+A row is committed only once its copy is on the disk, so a kill may leave a copy without a row, never the reverse.
+Knows nothing of models, nor of who asks.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from captioning.data.tokenizer import normalise
+from captioning.errors import DataError, StorageError
+from captioning.inference.writers import csv_row
+from captioning.runtime.files import explain_disk_errors, write_whole
+
+MARK, FORMAT = 0x43415054, 1  # in the database's header: that it is ours, and of which form
+MAX_TEXT = 500  # characters of a correction or a comment
+MAX_ENTRIES = 20_000  # with their copies some 3 GB
+LONGEST_SIDE = 1024
+PATIENCE = 30  # seconds that a writer waits for its turn
+
+TABLES = (
+    "CREATE TABLE feedback (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, image_sha256 TEXT NOT NULL, "
+    "bundle TEXT NOT NULL, caption TEXT NOT NULL, options TEXT NOT NULL, rating INTEGER, correction TEXT NOT NULL, "
+    "comment TEXT NOT NULL)",
+    "CREATE INDEX feedback_image ON feedback (image_sha256)",
+    "CREATE TABLE leftover (image_sha256 TEXT PRIMARY KEY)",  # copies to remove unless a row needs them
+)
+FIND = """SELECT * FROM feedback WHERE (:bundle = '' OR bundle = :bundle)
+    AND (:least_rating IS NULL OR rating >= :least_rating) AND (:most_rating IS NULL OR rating <= :most_rating)
+    AND (:corrected IS NULL OR (correction <> '') = :corrected)
+    AND instr(folded(caption || char(10) || correction || char(10) || comment), folded(:text))
+    ORDER BY id DESC LIMIT :limit"""
+INSERT = """INSERT INTO feedback (time, image_sha256, bundle, caption, options, rating, correction, comment)
+    VALUES (:time, :image_sha256, :bundle, :caption, :options, :rating, :correction, :comment)"""
+
+CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_CANTOPEN: "it, or its folder, cannot be opened for writing",
+    sqlite3.SQLITE_BUSY: "another program keeps it to itself",
+    sqlite3.SQLITE_NOTADB: "it is no database",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; put back an earlier copy",
+}
+
+Captions = dict[Path, list[str]]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What one person said of one caption; `image_sha256` is the hash of the pixels that were captioned."""
+
+    id: int
+    time: str  # ISO 8601, UTC
+    image_sha256: str
+    bundle: str
+    caption: str
+    options: dict[str, Any]
+    rating: int | None
+    correction: str
+    comment: str
+
+
+class FeedbackStore:
+    """The feedback in one database; any number of threads and processes may use it at once."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self.images = self.path.with_name(f"{self.path.name}-images")
+        with explain_disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing() as database:
+            _check_or_create(database, self.path)
+        self._remove_leftovers()
+
+    def add(
+        self,
+        image: np.ndarray,
+        *,
+        bundle: str,
+        caption: str,
+        options: dict[str, Any],
+        rating: int | None = None,
+        correction: str = "",
+        comment: str = "",
+    ) -> Feedback:
+        """Keeps what was said of the caption of an image, uint8 (H, W, 3); once this returns it is on the disk."""
+        assert (image.dtype, image.ndim, image.shape[-1]) == (np.uint8, 3, 3), f"{image.dtype} {image.shape}"
+        correction, comment = " ".join(correction.split()), comment.strip()
+        _check_said(rating, correction, comment)
+        time, name, settings = datetime.now(UTC).isoformat(timespec="seconds"), _hash(image), json.dumps(options)
+        said = Feedback(0, time, name, bundle, caption, json.loads(settings), rating, correction, comment)
+        picture = _jpeg(image)
+        with self._writing() as database:
+            if database.execute("SELECT count(*) FROM feedback").fetchone()[0] >= MAX_ENTRIES:
+                raise StorageError(f"{self.path} is full with {MAX_ENTRIES:,} entries; export and delete some.")
+            if not self._copy(name).exists():
+                write_whole(self._copy(name), picture)
+            number = database.execute(INSERT, asdict(said) | {"options": settings}).lastrowid
+        assert number is not None
+        return replace(said, id=number)
+
+    def delete(self, ids: Iterable[int]) -> int:
+        """Removes entries, and each image copy that no other entry needs; returns how many entries there were."""
+        chosen = [(int(number),) for number in ids]
+        with self._writing() as database:
+            database.executemany(
+                "INSERT OR IGNORE INTO leftover SELECT image_sha256 FROM feedback WHERE id = ?", chosen
+            )
+            count = database.executemany("DELETE FROM feedback WHERE id = ?", chosen).rowcount
+        self._remove_leftovers()
+        return max(0, count)
+
+    def image(self, feedback: Feedback) -> Path:
+        """The copy of the image that was captioned, a JPEG of at most 1024 pixels on its longer side."""
+        return self._copy(feedback.image_sha256)
+
+    def corrections(self, bundle: str = "") -> Captions:
+        """The corrected captions by image copy, oldest first: captioned data as training takes it."""
+        found: Captions = {}
+        for entry in reversed(self.list(bundle=bundle, corrected=True, limit=MAX_ENTRIES)):
+            captions = found.setdefault(self.image(entry), [])
+            if entry.correction not in captions:
+                captions.append(entry.correction)
+        return found
+
+    def list(
+        self,
+        *,
+        bundle: str = "",
+        least_rating: int | None = None,
+        most_rating: int | None = None,
+        corrected: bool | None = None,
+        text: str = "",
+        limit: int = 1000,
+    ) -> Sequence[Feedback]:
+        """The entries that fit, newest first; `text` is sought in captions, corrections and comments."""
+        asked = {"bundle": bundle, "least_rating": least_rating, "most_rating": most_rating, "corrected": corrected}
+        with self._connected() as database:
+            database.create_function("folded", 1, str.casefold, deterministic=True)
+            rows = database.execute(FIND, asked | {"text": text, "limit": limit}).fetchall()
+        return [Feedback(**dict(row) | {"options": json.loads(row["options"])}) for row in rows]
+
+    @staticmethod
+    def csv(entries: Iterable[Feedback]) -> str:
+        """The entries as CSV with a header, none of its cells a formula to a spreadsheet."""
+        rows = (asdict(entry) | {"options": json.dumps(entry.options, ensure_ascii=False)} for entry in entries)
+        return csv_row(field.name for field in fields(Feedback)) + "".join(csv_row(row.values()) for row in rows)
+
+    def _copy(self, name: str) -> Path:
+        return self.images / f"{name}.jpg"
+
+    def _remove_leftovers(self) -> None:
+        with self._writing() as database, explain_disk_errors(self.images):
+            orphans = database.execute("SELECT image_sha256 FROM leftover EXCEPT SELECT image_sha256 FROM feedback")
+            for (name,) in orphans.fetchall():
+                self._copy(name).unlink(missing_ok=True)
+            database.execute("DELETE FROM leftover")
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)) as database:
+                database.row_factory = sqlite3.Row
+                database.execute("PRAGMA synchronous = FULL")  # what is committed survives a power cut
+                yield database
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what extends it
+            raise StorageError(
+                f"{self.path} could not be used: {REASONS.get(code, error)}; nothing that was there is lost."
+            ) from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise DataError(f"Half a character or a number too large was given ({error}); type it again.") from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction in which no one else writes; an error in the block undoes it."""
+        with self._connected() as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            database.execute("COMMIT")
+
+
+def _check_or_create(database: sqlite3.Connection, path: Path) -> None:
+    mark, form, tables = (
+        database.execute(question).fetchone()[0]
+        for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    )
+    if not (mark or form or tables):
+        for statement in (*TABLES, f"PRAGMA application_id = {MARK}", f"PRAGMA user_version = {FORMAT}"):
+            database.execute(statement)
+    elif mark != MARK:
+        raise StorageError(f"{path} is another program's database; choose another file for the feedback.")
+    elif form != FORMAT:
+        raise StorageError(f"{path} has format {form}, this version reads format {FORMAT}; update, or begin another.")
+
+
+def _check_said(rating: int | None, correction: str, comment: str) -> None:
+    if rating is None and not correction and not comment:
+        raise DataError("Nothing was said: give a rating, a corrected caption or a comment.")
+    if rating is not None and rating not in range(1, 6):
+        raise DataError(f"A rating of {rating} cannot be kept: 1, 2, 3, 4 or 5 was expected.")
+    for kind, text in (("correction", correction), ("comment", comment)):
+        if len(text) > MAX_TEXT:
+            raise DataError(f"The {kind} has {len(text):,} characters: at most {MAX_TEXT} are kept, shorten it.")
+        if CONTROL_CHARACTER.search(text):
+            raise DataError(f"The {kind} holds a control character; type it again.")
+    if correction and not normalise(correction):
+        raise DataError("The correction holds no word: write the caption as it should be.")
+
+
+def _hash(image: np.ndarray) -> str:
+    digest = hashlib.sha256("x".join(map(str, image.shape)).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    picture, file = Image.fromarray(image), io.BytesIO()
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    picture.save(file, "JPEG", quality=92)
+    return file.getvalue()

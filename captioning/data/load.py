@@ -1,0 +1,35 @@
+"""Which data set was asked for, fetched or drawn where it is missing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from captioning.data.dataset import Dataset, read_dataset
+from captioning.data.download import fetch_flickr8k
+from captioning.data.scenes.dataset import write_scenes
+from captioning.options import DataOptions
+
+SMOKE_SIZES: Mapping[str, int] = MappingProxyType({"train": 48, "dev": 16, "test": 16})
+
+
+def open_dataset(options: DataOptions, downloads: Path, *, seed: int = 0, smoke: bool = False) -> tuple[Dataset, Path]:
+    """The data set, and its folder; with `smoke` only a few images of it."""
+    if not options.data and options.dataset == "scenes":
+        folder = write_scenes(downloads / ("scenes-smoke" if smoke else "scenes"), sizes=SMOKE_SIZES if smoke else None)
+    else:
+        folder = Path(options.data) if options.data else fetch_flickr8k(downloads / "flickr8k")
+    dataset = read_dataset(
+        folder,
+        image_column=options.image_column,
+        caption_column=options.caption_column,
+        images=Path(options.images) if options.images else None,
+        seed=seed,
+    )
+    root = folder if folder.is_dir() else folder.parent
+    return (_few(dataset) if smoke else dataset), root.absolute()
+
+
+def _few(dataset: Dataset) -> Dataset:
+    splits = {split: dict(list(images.items())[: SMOKE_SIZES[split]]) for split, images in dataset.splits.items()}
+    return replace(dataset, splits=splits)

@@ -1,0 +1,229 @@
+"""The built-in data set: drawn pictures with five captions each and the box of every named object, all from a seed.
+
+It also says whether a caption names what a picture shows and whether attention points at it. It knows no model.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from captioning.data.scenes.backdrops import paint_backdrop
+from captioning.data.scenes.staging import COLOURS, Box, arrange
+from captioning.data.scenes.stories import KINDS, PEOPLE, Actor, invent_story, plural_garment, tell
+from captioning.errors import DataError
+
+SIZES: Mapping[str, int] = MappingProxyType({"train": 2000, "dev": 200, "test": 200})
+SIDE, SUPERSAMPLING = 192, 2
+PERSON_WORDS = {word for kind in KINDS.values() if kind.garment for word in (kind.general, kind.plural)} | set(PEOPLE)
+THING_WORDS = {
+    word for noun, kind in KINDS.items() for word in (noun, kind.general, kind.plural) if word
+} - PERSON_WORDS
+GARMENTS = {"shirt", "shirts", "dress", "dresses"}
+SIZE_WORDS = {"small", "big"}
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """A drawn object, every word captions use for it, and its box: left, top, right, bottom as shares of the image."""
+
+    noun: str
+    colour: str
+    names: tuple[str, ...]
+    box: Box
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A 192 x 192 RGB picture, five captions, one to three objects."""
+
+    image: Image.Image
+    captions: tuple[str, ...]
+    objects: tuple[SceneObject, ...]
+
+
+def draw_scene(seed: int, index: int) -> Scene:
+    """The scene that belongs to these two numbers."""
+    random = Random(f"{seed}/{index}")
+    story = invent_story(random)
+    canvas = Image.new("RGB", (SIDE * SUPERSAMPLING, SIDE * SUPERSAMPLING))
+    paint_backdrop(canvas, story.place, random)
+    placed = arrange(story, random)
+    for figure in placed:
+        figure.paint(canvas)
+    objects = tuple(
+        SceneObject(figure.actor.noun, figure.actor.colour, names_of(figure.actor), figure.box) for figure in placed
+    )
+    return Scene(canvas.reduce(SUPERSAMPLING), tell(story, random), objects)
+
+
+def names_of(actor: Actor) -> tuple[str, ...]:
+    """Every word captions may use for it; plurals only where there are several."""
+    kind = KINDS[actor.noun]
+    names = [actor.noun, kind.general, kind.garment]
+    if actor.count > 1:
+        names += [kind.plural, plural_garment(kind.garment)]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def write_scenes(folder: Path, *, sizes: Mapping[str, int] | None = None, seed: int = 0) -> Path:
+    """Draws the data set into the folder unless it is already there; returns the folder.
+
+    A folder made here with other sizes, another seed or older code is replaced; any other content is left alone.
+    """
+    folder = Path(folder)
+    recipe = {"seed": seed, "sizes": dict(SIZES if sizes is None else sizes), "code": code_hash()}
+    if is_complete(folder, recipe):
+        return folder
+    refuse_foreign(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        drawn = Path(temporary) / "scenes"
+        draw_all(drawn, recipe)
+        if folder.exists():
+            shutil.rmtree(folder)
+        drawn.rename(folder)
+    return folder
+
+
+def draw_all(folder: Path, recipe: dict) -> None:
+    (folder / "Images").mkdir(parents=True)
+    names = [(split, f"{split}_{number:05d}.jpg") for split, size in recipe["sizes"].items() for number in range(size)]
+    lines = []
+    for index, (split, name) in enumerate(tqdm(names, desc="Drawing scenes", unit="scene", leave=False, disable=None)):
+        scene = draw_scene(recipe["seed"], index)
+        scene.image.save(folder / "Images" / name, quality=90, subsampling=0)
+        row = {"file_name": f"Images/{name}", "split": split, "captions": scene.captions}
+        lines.append(json.dumps(row | {"objects": [asdict(thing) for thing in scene.objects]}))
+    (folder / "scenes.json").write_text(as_text(recipe), encoding="utf-8")
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def code_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def is_complete(folder: Path, recipe: dict) -> bool:
+    marks = folder / "scenes.json", folder / "metadata.jsonl"
+    if not all(mark.is_file() for mark in marks) or marks[0].read_text(encoding="utf-8") != as_text(recipe):
+        return False
+    return sum(1 for _ in (folder / "Images").glob("*.jpg")) == sum(recipe["sizes"].values())
+
+
+def as_text(recipe: dict) -> str:
+    return json.dumps(recipe, indent=2) + "\n"
+
+
+def refuse_foreign(folder: Path) -> None:
+    foreign = foreign_entry(folder)
+    if foreign:
+        raise DataError(
+            f"{folder} holds {foreign}, which was not made by drawing scenes, and would be replaced by them; "
+            "name a new or an empty folder instead."
+        )
+
+
+def foreign_entry(folder: Path) -> str:
+    """The first thing in the folder that `write_scenes` did not put there, or nothing."""
+    if not folder.is_dir():
+        return folder.name if folder.exists() else ""
+    entries = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    if "scenes.json" in entries:
+        made = re.compile(r"Images|metadata\.jsonl|scenes\.json|Images[/\\]\w+_\d{5,}\.jpg")
+        entries = {entry for entry in entries if not made.fullmatch(entry)}
+    return min(entries, default="")
+
+
+def read_objects(folder: Path) -> dict[Path, tuple[SceneObject, ...]]:
+    """The objects of every image of a folder that `write_scenes` made."""
+    path = Path(folder) / "metadata.jsonl"
+    if not path.is_file():
+        raise DataError(f"{path} is missing, so {folder} holds no drawn scenes; make them with write_scenes first.")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {Path(folder) / row["file_name"]: tuple(object_from(entry) for entry in row["objects"]) for row in rows}
+
+
+def object_from(entry: dict) -> SceneObject:
+    return SceneObject(entry["noun"], entry["colour"], tuple(entry["names"]), tuple(entry["box"]))
+
+
+def names_right_object(caption: str, objects: Iterable[SceneObject]) -> bool:
+    """Whether the caption names some object of the scene with its own colour.
+
+    Counted are "<colour> <noun>" with at most size words between or before, and "<person> in|wearing [a|an] <colour>
+    [shirt|dress]"; a garment belongs to the nearest person named before it.
+    """
+    pairs = coloured_names(caption)
+    return any(colour == thing.colour and names <= set(thing.names) for thing in objects for names, colour in pairs)
+
+
+def coloured_names(caption: str) -> list[tuple[set[str], str]]:
+    """Each colour of a caption with the words it is said of: {"car"}, or {"boy", "shirt"}, or {"boy"}."""
+    words = [word.strip(".,!?\"'").lower() for word in caption.split()]
+    pairs, wearer = [], ""
+    for position, word in enumerate(words):
+        if word in PERSON_WORDS:
+            wearer = word
+        if word not in COLOURS:
+            continue
+        after = [later for later in words[position + 1 :] if later not in SIZE_WORDS][:1]
+        worn = [earlier for earlier in words[:position] if earlier not in ("a", "an", *SIZE_WORDS)][-2:]
+        dressed = len(worn) == 2 and worn[0] in PERSON_WORDS and worn[1] in ("in", "wearing")
+        if after and after[0] in GARMENTS:
+            pairs.append(({wearer, after[0]}, word))
+        elif after and after[0] in THING_WORDS:
+            pairs.append(({after[0]}, word))
+        elif dressed:
+            pairs.append(({wearer}, word))
+    return pairs
+
+
+def pointing_hits(words: Sequence[str], attention: np.ndarray, objects: Iterable[SceneObject]) -> tuple[int, int]:
+    """How often the peak of attention at an object's noun lies inside the object, of how many such words.
+
+    words: T; attention: (T, rows, columns); words that name no object of the scene are not counted.
+    """
+    objects = tuple(objects)
+    assert len(words) == len(attention), "one map for each word"
+    hits = total = 0
+    for word, weights in zip(words, attention, strict=True):
+        boxes = [thing.box for thing in objects if word in (thing.noun, KINDS[thing.noun].plural)]
+        if not boxes:
+            continue
+        total += 1
+        row, column = np.unravel_index(np.argmax(weights), weights.shape)
+        x, y = (column + 0.5) / weights.shape[1], (row + 0.5) / weights.shape[0]
+        hits += any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
+    return hits, total
+
+
+def judge(captions: Sequence[Any], images: Iterable[Path], folder: Path) -> dict[str, float]:
+    """How many captions name a right object and its colour, and how often attention at its noun is inside it."""
+    objects = read_objects(folder)
+    pairs = [(caption, objects[image]) for caption, image in zip(captions, images, strict=True)]
+    right = [names_right_object(caption.text, things) for caption, things in pairs]
+    hits = [_pointing(caption, things) for caption, things in pairs]
+    pointed, total = (sum(counts) for counts in zip(*hits, strict=True))
+    return {"names_right_object": sum(right) / len(right), "attention_in_box": pointed / max(total, 1)}
+
+
+def _pointing(caption: Any, things: Iterable[SceneObject]) -> tuple[int, int]:
+    if not caption.words:
+        return 0, 0
+    return pointing_hits(
+        [word.text for word in caption.words], np.stack([word.attention for word in caption.words]), things
+    )

@@ -1,0 +1,261 @@
+"""Captions -> pictures: where the network looked, word by word, how it learnt, how its captions compare.
+
+Knows nothing of models: images are uint8 (H, W, 3), maps are (rows, columns) arrays over the whole image.
+"""
+
+import io
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from captioning.plots.layout import (
+    ACCENT,
+    GREY,
+    INK,
+    PALE,
+    SMALLEST,
+    Block,
+    Font,
+    bar,
+    font_for,
+    framed,
+    gif,
+    grid,
+    paragraph,
+    png,
+    scaled,
+    shortened,
+    words_of,
+)
+
+COLOURS = "plasma"  # of the heat: told apart by all eyes, and in equal steps
+MOVES = 0.1  # the share of the attention that moves between the words where maps are worth a look
+PAGE = 1280  # pixels of a page's width
+PANEL = (190, 400)  # pixels of the side of a square panel, where there are many and where there are few
+LABEL = 190  # pixels that the place of a narrow panel may widen to for a long word
+EPOCHS = 14  # rows of a list of captions, epoch by epoch
+GAP = (14, 16)  # pixels between panels
+WORD, PAUSE = 900, 1700  # milliseconds of a word, and of the first and the last frame
+THUMBNAIL = (264, 198)
+STILL = "the attention hardly moves: these maps say little"
+STAYS = "epoch by epoch; in dark, the words of the last caption"
+KEY = "under each image: the CIDEr-D of its caption, the caption, and in grey the closest of its references"
+
+Row = tuple[np.ndarray, str, str, float]
+
+
+def heat(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An attention map as smooth heat (height, width) over the image, as shares of the hottest spot, 0 to 1.
+
+    Every cell is a quadratic B-spline around its own centre: never below zero, no echoes, as much at every border.
+    """
+    down, across = (_splines(*sides) for sides in zip(attention.shape, size, strict=True))
+    found = down @ _bordered(_bordered(attention).T).T @ across.T
+    return found / (found.max() or 1)
+
+
+def _bordered(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([values[:2].min(axis=0, keepdims=True), values, values[-2:].min(axis=0, keepdims=True)])
+
+
+def _splines(cells: int, length: int) -> np.ndarray:
+    """The weights (length, cells + 2) of the cells, and of one beyond either border, at every pixel's centre."""
+    centres = (np.arange(length) + 0.5) * cells / length + 0.5
+    away = np.abs(centres[:, None] - np.arange(cells + 2))
+    return np.where(away < 0.5, 0.75 - away**2, np.maximum(1.5 - away, 0) ** 2 / 2)
+
+
+def painted(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """The image in soft grey under the heat of an attention map, uint8 (H, W, 3)."""
+    import matplotlib
+
+    weights = heat(attention, image.shape[:2]).astype("float32")
+    table = matplotlib.colormaps[COLOURS](np.arange(256))[:, :3].astype("float32")
+    grey = 0.3 + 0.6 * np.asarray(Image.fromarray(image).convert("L"), dtype="float32")[..., None] / 255
+    cover = 0.85 * weights[..., None] ** 0.75
+    return np.rint(255 * (grey * (1 - cover) + table[np.rint(255 * weights).astype(int)] * cover)).astype("uint8")
+
+
+def moved(maps: Sequence[np.ndarray]) -> float:
+    """The share of the attention, 0 to 1, that is elsewhere at one word of a caption than over the whole caption.
+
+    It is the mean total variation distance between each word's map and the mean of them all: a trained captioner's
+    are 0.3 to 0.5. One word alone has nothing to move from, and counts as 1.
+    """
+    if len(maps) < 2:
+        return 1.0
+    shares = np.stack([np.ravel(each / each.sum()) for each in maps])
+    return float(np.abs(shares - shares.mean(axis=0)).sum(axis=1).mean() / 2)
+
+
+def collapsed(words: Sequence[Any]) -> bool:
+    """Whether the words' maps hardly differ."""
+    return moved([word.attention for word in words]) < MOVES
+
+
+def strip_png(image: np.ndarray, words: Sequence[Any], title: str = "") -> bytes:
+    """The image followed by one panel a word, heat over the image; words have text, probability, attention."""
+    font = font_for(title + "".join(word.text for word in words), 21)
+    photo = _sized(image, len(words) + 1)
+    longest = max((font.getlength(f"{word.text}  {word.probability:.0%}") for word in words), default=0)
+    room = max(photo.width, min(LABEL, math.ceil(longest)))
+    panels = [_panel(photo, paragraph([], font, width=room))]
+    for word in words:
+        heated = Image.fromarray(painted(np.asarray(photo), word.attention))
+        panels.append(_panel(heated, _label(word, font, width=photo.width, room=room)))
+    columns = max(1, (PAGE + GAP[0]) // (room + GAP[0]))
+    columns = math.ceil(len(panels) / math.ceil(len(panels) / columns))  # no row much shorter than the others
+    return png(framed(_headed(grid(panels, columns, gap=GAP), title, STILL if collapsed(words) else "")))
+
+
+def _sized(image: np.ndarray, count: int) -> Block:
+    """The image as one of so many panels: of one area, whatever its shape, and no wider than fills the page's width."""
+    side = min(max(PAGE * math.sqrt(0.5 / count), PANEL[0]), PANEL[1])
+    shape = math.sqrt(image.shape[1] / image.shape[0])
+    columns = max(1, round((PAGE + GAP[0]) / (side * shape + GAP[0])))
+    return scaled(image, min(math.floor(side * shape), (PAGE + GAP[0]) // columns - GAP[0]), side / shape)
+
+
+def _panel(picture: Block, label: Block) -> Block:
+    return grid([label, picture], 1, gap=(0, 2))
+
+
+def _label(word: Any, font: Font, *, width: int, room: int) -> Block:
+    """The word, smaller where it must be, and its probability at the image's right end or as soon as there is room."""
+    block, share = paragraph([], font, width=room), f"{word.probability:.0%}"
+    space = room - font.getlength("  " + share)
+    shrunk = font.size * min(1, space / max(1, font.getlength(word.text)))
+    fitting = font.font_variant(size=max(SMALLEST, shrunk))
+    text = shortened(word.text, fitting, space)
+    draw = ImageDraw.Draw(block)
+    draw.text((0, font.size), text, INK, fitting, anchor="ls")
+    draw.text((max(width, fitting.getlength(text) + room - space), font.size), share, GREY, font, anchor="rs")
+    return block
+
+
+def _headed(body: Block, title: str, note: str = "") -> Block:
+    """A block under its title, as wide as it is or as a short title needs."""
+    font, small = font_for(title, 28), font_for(note, 20)
+    width = max(body.width, min(480, math.ceil(max(font.getlength(title), small.getlength(note)))))
+    lines = [paragraph(words_of(title), font, width=width)] if title else []
+    lines += [paragraph(words_of(note, GREY), small, width=width)] if note else []
+    return grid([*lines, body], 1, gap=(0, 10))
+
+
+def walk_gif(image: np.ndarray, words: Sequence[Any], *, longest: int = 480) -> bytes:
+    """An animation that walks through the words: the heat of each over the image, the caption and its probability.
+
+    `longest` is the pixels of the image's longer side; the first frame is the image itself.
+    """
+    photo = scaled(image, longest, longest)
+    width = max(photo.width, 2 * longest // 3)
+    font = font_for("".join(word.text for word in words), max(SMALLEST, longest / 22))
+    still = np.asarray(photo)
+    pictures = [photo, *(Image.fromarray(painted(still, word.attention)) for word in words)]
+    frames = [_frame(picture, words, now, font, width) for now, picture in enumerate(pictures, start=-1)]
+    return gif(frames, [PAUSE, *([WORD] * (len(words) - 1)), PAUSE][: len(frames)])
+
+
+def _frame(picture: Block, words: Sequence[Any], now: int, font: Font, width: int) -> Block:
+    """The frame of word `now`; -1 is none of them, and the whole caption stands there."""
+    colours = [ACCENT if number == now else PALE if number > now >= 0 else INK for number in range(len(words))]
+    told = [(word.text, colour) for word, colour in zip(words, colours, strict=True)]
+    sure = paragraph([], font, width=width)
+    if now >= 0:
+        sure = _measured(f"{words[now].probability:.0%}", words[now].probability, font, width)
+    centred = ImageOps.pad(picture, (width, picture.height), color="white")
+    return framed(grid([centred, paragraph(told, font, width=width), sure], 1, gap=(0, 8)))
+
+
+def _measured(text: str, share: float, font: Font, width: int) -> Block:
+    """A number and the bar that goes with it."""
+    number = paragraph([(text, GREY)], font, width=round(3 * font.size))
+    return grid([number, bar(share, font, width=width - number.width)], 2)
+
+
+def rising_png(image: np.ndarray, captions: Sequence[tuple[int, str, float | None]], title: str = "") -> bytes:
+    """The image and beside it its captions, epoch by epoch; words of the last one are dark.
+
+    `captions` are (epoch, caption, score or None); of many epochs some are shown, more of the early ones.
+    """
+    shown = list(captions)
+    if len(shown) > EPOCHS:
+        chosen = np.rint(np.geomspace(1, len(shown), EPOCHS + 1)).astype(int)
+        shown = [shown[number - 1] for number in np.unique(chosen)]
+    font = font_for("".join(caption for _, caption, _ in shown), 21)
+    width = min(620, math.ceil(max((font.getlength(caption) for _, caption, _ in shown), default=0)) + 1)
+    best = max((score or 0 for *_, score in shown), default=0) or 1
+    rows = [block for row in shown for block in _epoch(row, shown[-1][1], best, font, width)]
+    body = grid([scaled(image, 440, 440), grid(rows, 3, gap=(16, 12))], 2, gap=(32, 0))
+    return png(framed(_headed(body, title, STAYS if len(shown) > 1 else "")))
+
+
+def _epoch(row: tuple[int, str, float | None], last: str, best: float, font: Font, width: int) -> list[Block]:
+    epoch, caption, score = row
+    left, words = Counter(last.split()), []
+    for word in caption.split():
+        words.append((word, INK if left[word] > 0 else PALE))
+        left[word] -= 1
+    number = paragraph([(str(epoch), GREY)], font, width=round(2 * font.size))
+    amount = paragraph([], font, width=0) if score is None else _measured(f"{score:.2f}", score / best, font, 140)
+    return [number, paragraph(words, font, width=width), amount]
+
+
+def sheet_png(sections: Mapping[str, Sequence[Row]]) -> bytes:
+    """A contact sheet: rows are (image, caption, reference, CIDEr-D), five in a line, under their section's name."""
+    rows = list(itertools.chain.from_iterable(sections.values()))
+    letters = "".join(caption + reference for _, caption, reference, _ in rows)
+    best = max((score for *_, score in rows), default=0) or 1
+    blocks: list[Block] = []
+    for title, some in sections.items():
+        if some:
+            body = grid([_thumbnail(row, best, letters) for row in some], 5, gap=(18, 26))
+            blocks.append(_headed(body, title, "" if blocks else KEY))
+    return png(framed(grid(blocks, 1, gap=(0, 40))))
+
+
+def _thumbnail(row: Row, best: float, letters: str) -> Block:
+    image, caption, reference, score = row
+    width = THUMBNAIL[0]
+    blocks = [
+        ImageOps.pad(scaled(image, *THUMBNAIL), THUMBNAIL, color="#f2f2f5"),
+        _measured(f"{score:.2f}", score / best, font_for("", 17), width),
+        paragraph(words_of(caption), font_for(letters, 19), width=width, lines=5),
+        paragraph(words_of(reference, GREY), font_for(letters, 16), width=width, lines=5),
+    ]
+    return grid(blocks, 1, gap=(0, 4))
+
+
+def curves_png(history: Sequence[dict[str, float]], score: str) -> bytes:
+    """The losses and the validation score, epoch by epoch."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in history]
+    fitted = [row for row in history if "loss" in row]  # self-critical epochs, at the end, have none
+    for name, colour, label in (("loss", "#0072b2", "training"), ("dev_loss", "#d55e00", "validation")):
+        values = [row[name] for row in fitted]
+        losses.plot(epochs[: len(fitted)], values, "o-", color=colour, label=label, markersize=3)
+    scores.plot(epochs, [row[score] for row in history], "o-", color="#009e73", markersize=3)
+    if len(fitted) < len(history):
+        scores.axvspan(len(fitted) + 0.5, len(history) + 0.5, color="#009e73", alpha=0.08, label="self-critical")
+        scores.legend(frameon=False, loc="lower right")
+    losses.set_title("loss", fontsize=11)
+    losses.legend(frameon=False)
+    scores.set_title(f"validation {score}, greedy captions", fontsize=11)
+    scores.set_ylim(bottom=0)
+    for panel in (losses, scores):
+        panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="y", alpha=0.3)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, format="png")
+    return png(framed(Image.open(drawn).convert("RGB")))

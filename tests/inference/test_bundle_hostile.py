@@ -1,0 +1,163 @@
+"""A bundle from a stranger: nothing outside it is read, no memory is taken for what it only claims to hold."""
+
+import itertools
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from captioning.data.tokenizer import SPECIAL_WORDS
+from captioning.decoder.model import CaptionModel, ModelConfig, count_weights
+from captioning.inference import bundle
+from tests.inference.test_bundle import assert_refused, config_of, replace_file, write_config
+
+WEIGHTS = "model.weights.h5"
+VALUE = "keys/vars/0"  # one of the arrays in it
+FREE_WIDTHS = ("feature_units", "attention_units", "lstm_units", "embedding_units")
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def test_another_byte_in_the_config_is_noticed(copy):
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(text.replace('"num_beams": 3', '"num_beams": 2'))
+    assert_refused(copy, "config.json is not the file of this training")
+
+
+def test_parts_of_three_trainings_of_the_same_words_are_never_mixed(parts, tmp_path):
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for number, folder in enumerate(folders):
+        keras.utils.set_random_seed(number)
+        model = CaptionModel(parts.model.config, parts.model.encoder)
+        model.build()
+        told = {"scores.json": json.dumps({"seed": number})}
+        bundle.save(folder, replace(parts, model=model), files=told, about={"seed": number})
+    swaps = 0
+    for (whose, other), name in itertools.product(
+        itertools.permutations(folders, 2), (f.name for f in folders[0].iterdir())
+    ):
+        own, foreign = (whose / name).read_bytes(), (other / name).read_bytes()
+        if own != foreign:
+            (whose / name).write_bytes(foreign)
+            assert_refused(whose, "is not the file of this training")
+            (whose / name).write_bytes(own)
+            swaps += 1
+    assert swaps == 6 * len(("config.json", WEIGHTS, "scores.json"))  # the words are the same
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS, "scores.json"])
+def test_a_link_is_not_followed(copy, name):
+    (copy / name).rename(copy.parent / name)
+    (copy / name).symlink_to(copy.parent / name)
+    assert_refused(copy, f"{name}, which is outside the bundle")
+
+
+@pytest.mark.parametrize("files", [[["a", "b"]], [[1, 2]], "text", 7])
+def test_files_that_are_no_record(copy, files):
+    write_config(copy, config_of(copy) | {"files": files})
+    assert_refused(copy, "does not describe a captioner")
+
+
+def test_weights_are_counted_before_they_are_made():
+    config = ModelConfig(11, 9, 5, feature_units=7, attention_units=3, lstm_units=4, embedding_units=6)
+    model = CaptionModel(config)
+    model.build()
+    assert count_weights(config) == model.count_params()
+
+
+@pytest.mark.parametrize("width", FREE_WIDTHS)
+def test_a_network_larger_than_its_weights_is_not_built(copy, width, monkeypatch):
+    config = config_of(copy)
+    config["model"][width] = 2 * 10**9
+    write_config(copy, config)
+    monkeypatch.setattr(CaptionModel, "__init__", None)
+    assert_refused(copy, "too small for such a network")
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json"])
+def test_endless_text_is_not_read(copy, name):
+    words = json.dumps({"format": 1, "words": [*SPECIAL_WORDS, *(f"w{number}" for number in range(500_000))]})
+    replace_file(copy, "vocabulary.json", words.encode())
+    if name == "config.json":
+        write_config(copy, config_of(copy) | {"about": words})
+    assert_refused(copy, f"{name} has more than 4 MB")
+
+
+def test_hdf5_has_no_folder_of_plugins_to_open_strange_files_with(copy):
+    h5py.h5pl.append(b"plugins")
+    replace_file(copy, WEIGHTS, bytes(10**5))
+    assert_refused(copy, "does not fit")
+    assert not h5py.h5pl.size()
+
+
+def rewritten(folder: Path, change) -> None:
+    """The bundle with its weights changed, and vouched for."""
+    with h5py.File(folder / WEIGHTS, "r+") as file:
+        change(file)
+    replace_file(folder, WEIGHTS, (folder / WEIGHTS).read_bytes())
+
+
+def packed(file: h5py.File) -> None:
+    value = file[VALUE][()]
+    del file[VALUE]
+    file.create_dataset(VALUE, value.shape, value.dtype, compression="gzip", data=value)
+
+
+def endless(file: h5py.File) -> None:
+    del file[VALUE]
+    file.create_dataset(VALUE, (10**6, 10**3), "float16")
+
+
+def wide(file: h5py.File) -> None:
+    del file[VALUE]
+    file.create_dataset(VALUE, (1,), "S2000000000")
+
+
+def elsewhere(file: h5py.File) -> None:
+    value = file[VALUE]
+    shape, kind = value.shape, value.dtype
+    del file[VALUE]
+    file.create_dataset(VALUE, shape, kind, external=[("/etc/passwd", 0, 2 * int(np.prod(shape)))])
+
+
+def composed(file: h5py.File) -> None:
+    value = file[VALUE]
+    layout = h5py.VirtualLayout(value.shape, value.dtype)
+    layout[...] = h5py.VirtualSource("/etc/passwd", "x", value.shape)
+    del file[VALUE]
+    file.create_virtual_dataset(VALUE, layout)
+
+
+def linked(file: h5py.File) -> None:
+    del file[VALUE]
+    file[VALUE] = h5py.ExternalLink("/etc/passwd", "x")
+
+
+def aliased(file: h5py.File) -> None:
+    del file[VALUE]
+    file[VALUE] = h5py.SoftLink("/head/vars/0")
+
+
+HOSTILE = {
+    packed: "plain numbers",
+    endless: "1,000,",
+    wide: "plain numbers",
+    elsewhere: "plain numbers",
+    composed: "plain numbers",
+    linked: "could not be loaded",
+    aliased: "could not be loaded",
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: change.__name__)
+def test_weights_that_are_not_simply_there(copy, change):
+    rewritten(copy, change)
+    assert_refused(copy, f"{WEIGHTS} does not fit its config.json.*{HOSTILE[change]}")

@@ -1,0 +1,199 @@
+"""Every image is captioned once, in batches, while the next are read; a stop loses nothing and repeats nothing."""
+
+import dataclasses
+import functools
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioning.errors import DataError, ImageError
+from captioning.inference import folder as album
+from captioning.inference.folder import caption_album, caption_images, gather_images, read_ahead
+from captioning.inference.writers import BookOptions, opened
+from captioning.options import DecodeOptions
+
+SEARCH = DecodeOptions()
+
+
+@dataclasses.dataclass
+class Said:
+    text: str
+    confidence: float | None = None
+    score: float = -0.5
+    words: tuple = ()
+    alternatives: tuple = ()
+
+    def __str__(self):
+        return self.text
+
+
+class Parrot:
+    """Says the number that an image's first pixel holds; `patience` calls are answered before it stops."""
+
+    image_size = 16
+
+    def __init__(self, patience=10**6):
+        self.patience, self.seen = patience, []
+
+    def caption(self, pixels, options):
+        assert all(picture.shape == (16, 16, 3) and picture.dtype == np.uint8 for picture in pixels)
+        self.patience -= 1
+        if self.patience < 0:
+            raise KeyboardInterrupt
+        self.seen.append(len(pixels))
+        return [Said(f"number {picture[0, 0, 0]}") for picture in pixels]
+
+
+class Shelf(dict):
+    """A book in memory."""
+
+    def add(self, captions):
+        self.update(captions)
+        return []
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch):
+    monkeypatch.setattr(album, "BATCH", 4)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Eleven pictures, the fourth of which cannot be read."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(11):
+        Image.new("RGB", (20, 24), (10 * number, 0, 0)).save(folder / f"{number:02}.png")
+    (folder / "03.png").write_bytes(b"")
+    return sorted(folder.iterdir())
+
+
+def by(captioner):
+    return functools.partial(caption_images, captioner, search=SEARCH)
+
+
+def texts(book):
+    return {image.stem: str(caption) for image, caption in book.items()}
+
+
+def test_folders_hold_their_images_and_none_comes_twice(images):
+    folder = images[0].parent
+    assert gather_images([images[5], folder]) == [images[5], *images[:5], *images[6:]]
+    with pytest.raises(DataError, match="holds no image"):
+        gather_images([folder, folder.parent / "none", _empty(folder.parent / "empty")])
+
+
+def _empty(folder):
+    folder.mkdir()
+    return folder
+
+
+def test_every_image_is_captioned_and_the_unreadable_one_is_named(images):
+    book = Shelf()
+    problems = caption_album(by(Parrot()), images, book)
+    assert texts(book) == {f"{number:02}": f"number {10 * number}" for number in range(11) if number != 3}
+    assert problems == [f"{images[3]} is empty; copy or download it again."]
+
+
+def test_batches_hold_readable_images_alone(images):
+    parrot = Parrot()
+    found = list(caption_images(parrot, images, SEARCH))
+    assert parrot.seen == [4, 4, 2]
+    assert [image for batch in found for image in batch] == images
+    assert isinstance(found[0][images[3]], ImageError)
+
+
+def test_what_is_in_the_book_is_not_captioned_again(images):
+    parrot, book = Parrot(), Shelf({image: Said("known") for image in images[4:]})
+    caption_album(by(parrot), images, book)
+    assert parrot.seen == [3]
+    assert texts(book)["07"] == "known"
+
+
+def test_the_next_images_are_read_while_the_captioner_works(images, monkeypatch):
+    read, more = [], threading.Event()
+
+    def watched(image, size):
+        read.append(image)
+        if len(read) > album.BATCH + 1:
+            more.set()
+        return np.zeros((size, size, 3), "uint8")
+
+    class Waiting(Parrot):
+        def caption(self, pixels, options):
+            assert more.wait(10), "nothing is read meanwhile"
+            return super().caption(pixels, options)
+
+    monkeypatch.setattr(album, "read_image", watched)
+    assert len(list(caption_images(Waiting(), images, SEARCH))) == 3
+
+
+def test_reading_does_not_run_away_from_the_captioner(images, monkeypatch):
+    read = []
+    monkeypatch.setattr(album, "read_image", lambda image, size: read.append(image) or np.zeros((size, size, 3)))
+    taken = read_ahead(images * 20, 16)
+    for number, _ in enumerate(taken):
+        assert len(read) <= number + 2 * album.BATCH + 1
+    assert len(read) == 220
+
+
+def test_a_stop_does_not_wait_for_what_is_still_to_be_read(images, monkeypatch):
+    read = []
+
+    def slow(image, size):
+        time.sleep(0.02)
+        read.append(image)
+        return np.zeros((size, size, 3), "uint8")
+
+    monkeypatch.setattr(album, "BATCH", 40)
+    monkeypatch.setattr(album, "read_image", slow)
+    with pytest.raises(KeyboardInterrupt):
+        list(caption_images(Parrot(patience=0), images * 20, SEARCH))
+    time.sleep(0.1)
+    assert len(read) < 60  # of 81 that were asked for
+
+
+@pytest.mark.parametrize("kind", ["csv", "txt", "jsonl", "json"])
+def test_an_interrupted_album_ends_as_if_it_had_not_been(images, tmp_path, kind):
+    at_once, stopped = tmp_path / f"at-once.{kind}", tmp_path / f"stopped.{kind}"
+    _write(Parrot(), images, at_once)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            _write(Parrot(patience=1), images, stopped)
+    last = Parrot()
+    _write(last, images, stopped)
+    assert stopped.read_bytes() == at_once.read_bytes()
+    assert last.seen == [2]
+    assert sorted(path.name for path in tmp_path.glob("stopped*")) == [stopped.name]
+
+
+def _write(captioner, images, output):
+    with opened(BookOptions(output=output), several=False) as book:
+        return caption_album(by(captioner), images, book)
+
+
+def test_interrupted_sidecars_are_gone_on_with(images, tmp_path):
+    def write(captioner):
+        with opened(BookOptions(sidecar=True), several=False) as book:
+            caption_album(by(captioner), images, book)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(Parrot(patience=2))
+    rest = Parrot()
+    write(rest)
+    assert rest.seen == [2]
+    assert images[10].with_suffix(".txt").read_text() == "number 100\n"
+
+
+def test_progress_is_for_terminals_alone(images, monkeypatch, capsys):
+    caption_album(by(Parrot()), images, Shelf())
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    caption_album(by(Parrot()), images, Shelf({image: Said("known") for image in images[:5]}))
+    told = capsys.readouterr().err
+    assert "11/11" in told
+    assert "image/s" in told

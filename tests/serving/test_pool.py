@@ -1,0 +1,144 @@
+"""Bundles that the app cannot open, left out or an error where a person named them; captioners that do not answer."""
+
+import json
+import shutil
+import threading
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from captioning.app import server as serve
+from captioning.app.widgets import refusing
+from captioning.errors import BundleError, CaptioningError, ImageError
+from captioning.serving import pool as room
+from captioning.serving.pool import Shelf, find_bundles
+from tests.served import served
+
+
+@pytest.fixture
+def artifacts(saved, tmp_path, monkeypatch):
+    """A folder with a whole bundle between some of other formats, altered, half gone, and only whole to the eye."""
+    for name in ("altered", "foreign", "half", "small", "unfit", "void"):
+        shutil.copytree(saved, tmp_path / "artifacts" / name)
+    folder = tmp_path / "artifacts"
+    config = json.loads((saved / "config.json").read_text())
+    del config["sum"]
+    (folder / "altered" / "model.weights.h5").write_bytes(b"something else")
+    (folder / "foreign" / "config.json").write_text(json.dumps(config | {"format": 0}))
+    (folder / "half" / "vocabulary.json").unlink()
+    fewer = config["model"] | {"vocabulary_size": 9}
+    (folder / "unfit" / "config.json").write_text(json.dumps(config | {"model": fewer}))
+    (folder / "void" / "config.json").write_text("[]")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return folder
+
+
+def test_broken_bundles_are_left_out_each_with_a_sentence(artifacts, capsys):
+    shelf = Shelf(find_bundles(artifacts))
+    serve.open_first(shelf, strict=False)
+    assert shelf.names == ["small", "unfit"]
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"Loading {name} ..." for name in ("altered", "foreign", "half", "small")]
+    told = ("altered", "not the file"), ("foreign", "format 0"), ("half", "lacks vocabulary"), ("void", "format none")
+    for line, (name, says) in zip(err.splitlines(), told, strict=True):
+        assert line.startswith(f"{name} is left out: ")
+        assert says in line
+
+
+def test_one_that_breaks_when_it_is_chosen_is_told_and_the_others_go_on(artifacts):
+    shelf = Shelf([artifacts / "small", artifacts / "unfit"])
+    serve.open_first(shelf, strict=True)
+    with pytest.raises(gr.Error, match="unfit has a vocabulary of"), refusing():
+        shelf.search("unfit")
+    assert shelf.search("small").num_beams
+
+
+def test_the_first_that_cannot_be_loaded_gives_way_to_the_next(artifacts, capsys):
+    shelf = Shelf([artifacts / "unfit", artifacts / "small"])
+    serve.open_first(shelf, strict=False)
+    assert shelf.names == ["small"]
+    assert "unfit is left out" in capsys.readouterr().err
+
+
+def test_no_page_waits_for_a_first_caption(artifacts, monkeypatch):
+    asked = []
+
+    def refuse(*_, **how):
+        asked.append(how["region"])
+        raise CaptioningError("no caption")
+
+    monkeypatch.setattr("captioning.inference.captioner.Captioner.caption", refuse)
+    shelf = Shelf([artifacts / "small"])
+    serve.open_first(shelf, strict=True)
+    assert asked == []
+    serve.warm_up(shelf, "small")
+    assert asked == [None]
+
+
+@pytest.mark.whole
+def test_stopped_while_it_prepares_a_first_caption_it_ends_as_at_any_other_time(saved, tmp_path):
+    with served(saved, tmp_path / "app") as app:
+        assert app.stop() == 0
+        assert "Stopped" in app.printed
+        assert app.uploads == []
+
+
+@pytest.mark.parametrize("names", [["half", "small"], ["small", "half"]])
+def test_a_broken_bundle_that_was_named_is_an_error(artifacts, names):
+    with pytest.raises(BundleError, match="lacks vocabulary"):
+        serve.open_first(Shelf([artifacts / name for name in names]), strict=True)
+
+
+def test_where_none_is_left_there_is_nothing_to_serve(artifacts, capsys):
+    with pytest.raises(BundleError, match="No bundle is left"):
+        serve.open_first(Shelf([artifacts / "half", artifacts / "void"]), strict=False)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_bundle_that_may_not_be_read_is_one_that_is_broken(artifacts, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(BundleError, match=r"cannot be read \(Permission denied\)"):
+        Shelf([artifacts / "small"]).check("small")
+
+
+def test_a_bundle_says_what_it_was_trained_on_or_nothing(saved, tmp_path):
+    config = json.loads((saved / "config.json").read_text())
+    shutil.copytree(saved, tmp_path / "small")
+    shelf = Shelf([tmp_path / "small"])
+    for about, data, draws in (
+        ({"data": "scenes"}, "scenes", True),
+        ({"data": "scenes-smoke"}, "scenes-smoke", True),
+        ({"data": "flickr8k"}, "flickr8k", False),
+        ({}, "", False),
+        (None, "", False),
+    ):
+        (tmp_path / "small" / "config.json").write_text(json.dumps(config | {"about": about}))
+        assert (shelf.data("small"), shelf.draws("small")) == (data, draws)
+
+
+def test_one_that_hangs_is_given_up_and_the_next_is_answered(saved, monkeypatch):
+    forever, made = threading.Event(), []
+
+    def load(folder, **_):
+        made.append(SimpleNamespace(caption=(lambda: "a dog") if made else forever.wait))
+        return made[-1]
+
+    monkeypatch.setattr("captioning.load", load)
+    monkeypatch.setattr(room, "LONGEST", 0.2)
+    shelf = Shelf([saved])
+    with pytest.raises(CaptioningError, match="did not answer"), shelf.captioner("small") as captioner:
+        captioner.caption()
+    with shelf.captioner("small") as captioner:
+        assert captioner.caption() == "a dog"
+    forever.set()
+
+
+def test_what_a_captioner_refuses_is_told_as_it_is(saved):
+    with Shelf([saved]).captioner("small") as captioner:
+        with pytest.raises(ImageError, match="does not exist"):
+            captioner.caption("nowhere.png")
+        assert captioner.image_size == 32
