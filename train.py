@@ -50,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.bundle:
             refuse_another_network(flags)
         records = [from_flags(flags, defaults(record, preset)) for record in RECORDS]
-        *_, how, _, run, _ = records
-        check_shares(how, run)
-        if how.remember and (flags.from_feedback or not flags.bundle):
-            raise DataError("--remember says how much stays of what a captioner knew: give it with --bundle BUNDLE.")
+        *_, train_options, _, run, _ = records
+        check_shares(train_options, run)
+        if train_options.keep_base and (flags.from_feedback or not flags.bundle):
+            raise DataError("--keep-base mixes the weights of a base model back in: give it with --bundle BUNDLE.")
         (retrain if flags.from_feedback else train)(*records)
     except CaptioningError as error:
         print(f"train.py: {error}", file=sys.stderr)
@@ -77,8 +77,8 @@ def refuse_another_network(flags: argparse.Namespace) -> None:
 def train(
     data: DataOptions,
     words: WordOptions,
-    eye: ModelOptions,
-    how: TrainOptions,
+    model_options: ModelOptions,
+    train_options: TrainOptions,
     decoding: DecodeOptions,
     run: RunOptions,
     engine: EngineOptions,
@@ -89,65 +89,74 @@ def train(
     import_keras()
     import keras
 
-    from captioning.decoder import transfer as inheritance
-    from captioning.encoders.features import digest_of
+    from captioning.decoder import transfer
+    from captioning.encoders.registry import digest_of
     from captioning.inference import bundle
     from captioning.runtime import devices
-    from captioning.runtime.files import hold
-    from captioning.training import trainer as training
+    from captioning.runtime.files import exclusive_lock
+    from captioning.training import trainer
 
-    taught, eye = begin(run, eye)
-    keras.utils.set_random_seed(how.seed)
+    base, model_options = begin(run, model_options)
+    keras.utils.set_random_seed(train_options.seed)
     subject = Path(data.data).resolve().stem if data.data else data.dataset
-    name = run.name or f"{subject}-{eye.encoder}".removesuffix("-tiny")
-    folder, workshop = Path(run.artifacts, name), Path(run.artifacts, f"{name}.training")
-    recipe = {"data": asdict(data), "words": asdict(words), "model": asdict(eye), "training": asdict(how)}
-    with devices.shared_by(run.devices), hold(workshop):
-        training.refuse_to_destroy(folder, workshop, run)
-        dataset, source = read_data(data, how, run)
+    name = run.name or f"{subject}-{model_options.encoder}".removesuffix("-tiny")
+    folder, checkpoint_folder = Path(run.artifacts, name), Path(run.artifacts, f"{name}.training")
+    recipe = {
+        "data": asdict(data),
+        "words": asdict(words),
+        "model": asdict(model_options),
+        "training": asdict(train_options),
+    }
+    with devices.data_parallel(run.devices), exclusive_lock(checkpoint_folder):
+        trainer.check_overwrite(folder, checkpoint_folder, run)
+        dataset, source = read_data(data, train_options, run)
         splits = {"dev": dataset.splits["train"]} | {split: held for split, held in dataset.splits.items() if held}
-        tokenizer, vectors, coverage = learn_words(splits["train"], words, eye, how, run)
-        encoder, grids, pixels, precision = look(splits, eye, how, run, engine, taught)
+        tokenizer, vectors, coverage = learn_words(splits["train"], words, model_options, train_options, run)
+        encoder, grids, pixels, precision = look(splits, model_options, train_options, run, engine, base)
 
-        parts = assemble(tokenizer, vectors, encoder, (eye, decoding, run), is_tuned=pixels is not None, taught=taught)
+        parts = assemble(
+            tokenizer, vectors, encoder, (model_options, decoding, run), is_tuned=pixels is not None, base=base
+        )
         model = parts.model
-        begun = [keras.ops.convert_to_numpy(weight) for weight in model.weights if how.remember]
+        begun = [keras.ops.convert_to_numpy(weight) for weight in model.weights if train_options.keep_base]
         encode = functools.partial(tokenizer.encode_batch, length=words.caption_length)
-        again = functools.partial(look_again, encoder, splits, eye, how, run)
-        phases = plan(parts.captioner(), encoder, splits, (grids, pixels), how, encode, again=again)
+        again = functools.partial(look_again, encoder, splits, model_options, train_options, run)
+        phases = plan(parts.captioner(), encoder, splits, (grids, pixels), train_options, encode, again=again)
         print(f"{model.count_params():,} weights, {precision}, {len(splits['train']):,} images an epoch")
         if not run.resume:
-            training.forget(workshop)
+            trainer.clear_checkpoints(checkpoint_folder)
         settings = {name: value for part in recipe.values() for name, value in part.items() if name != "tensorboard"}
-        settings |= {"vocabulary": len(tokenizer)} | ({"bundle": digest_of(taught.model)} if taught else {})
-        reports = [training.tensorboard_report(Path(run.artifacts, "logs", name))] if how.tensorboard else []
-        fitting = training.Run(model, how, workshop, settings, words.glove_frozen_epochs, reports=reports)
+        settings |= {"vocabulary": len(tokenizer)} | ({"bundle": digest_of(base.model)} if base else {})
+        reports = [trainer.tensorboard_report(Path(run.artifacts, "logs", name))] if train_options.tensorboard else []
+        fitting = trainer.Trainer(
+            model, train_options, checkpoint_folder, settings, words.glove_frozen_epochs, reports=reports
+        )
         progress = fitting.train(phases)
-        inheritance.remember(model, begun, how.remember)
+        transfer.interpolate_weights(model, begun, train_options.keep_base)
 
-        parts = bundle.settled(parts)  # scored as it will be loaded
+        parts = bundle.as_saved(parts)  # scored as it will be loaded
         told = {"data": dataset.name, "precision": precision, "glove_coverage": coverage}
         told["best epoch"] = progress.best_epoch + 1
-        weights = Path(eye.encoder_weights).name  # no path of this machine goes into a bundle
-        told |= {"begun with": Path(run.bundle).resolve().name} if taught else {}
-        about = recipe | told | {"model": asdict(eye) | {"encoder_weights": weights}}
+        weights = Path(model_options.encoder_weights).name  # no path of this machine goes into a bundle
+        told |= {"begun with": Path(run.bundle).resolve().name} if base else {}
+        about = recipe | told | {"model": asdict(model_options) | {"encoder_weights": weights}}
         files, cards, calibration = judge(parts.captioner(), pixels or grids, splits, source, about)
         parts = replace(parts, calibration=calibration)
         files |= tell(name, progress, splits, cards, parts.captioner(), without_data=run.without_data)
         bundle.save(folder, parts, files=given_away(files) if run.without_data else files, about=about)
-        training.forget(workshop)
+        trainer.clear_checkpoints(checkpoint_folder)
     print(f'\ncaptioning.load("{folder}") opens it; its card is {folder}/README.md')
 
 
-def begin(run: RunOptions, eye: ModelOptions) -> tuple[Any, ModelOptions]:
+def begin(run: RunOptions, model_options: ModelOptions) -> tuple[Any, ModelOptions]:
     """The captioner that training begins with, None if it begins with nothing, and the network's choices and widths."""
     if not run.bundle:
-        return None, eye
+        return None, model_options
     from captioning.inference import bundle
 
-    own = bundle.check(Path(run.bundle)).eye
+    own = bundle.check(Path(run.bundle)).model_options
     chosen = {name: getattr(own, name) for name in NETWORK}
-    return bundle.load(run.bundle, encoder_weights=eye.encoder_weights), replace(eye, **chosen)
+    return bundle.load(run.bundle, encoder_weights=model_options.encoder_weights), replace(model_options, **chosen)
 
 
 def retrain(*records: Any) -> None:
@@ -155,20 +164,20 @@ def retrain(*records: Any) -> None:
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
-    from captioning.runtime.devices import shared_by
+    from captioning.runtime.devices import data_parallel
     from captioning.training.from_feedback import retrain
 
-    data, words, eye, how, _, run, _ = records
-    with shared_by(run.devices):
-        retrain(data, words, eye, how, run)
+    data, words, model_options, train_options, _, run, _ = records
+    with data_parallel(run.devices):
+        retrain(data, words, model_options, train_options, run)
 
 
-def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[Any, Path]:
+def read_data(data: DataOptions, train_options: TrainOptions, run: RunOptions) -> tuple[Any, Path]:
     """The data set without what cannot be read, and its folder; what is wrong with it is printed."""
     from captioning.data.check import clean, inspect
-    from captioning.data.load import open_dataset
+    from captioning.data.load import load_dataset
 
-    dataset, source = open_dataset(data, Path(run.downloads), seed=how.seed, smoke=run.smoke)
+    dataset, source = load_dataset(data, Path(run.downloads), seed=train_options.seed, smoke=run.smoke)
     findings = inspect(dataset, cache=Path(run.cache))
     print(findings.text())
     dataset = clean(dataset, findings, run.max_unreadable)
@@ -179,7 +188,11 @@ def read_data(data: DataOptions, how: TrainOptions, run: RunOptions) -> tuple[An
 
 
 def learn_words(
-    split: dict[Path, list[str]], words: WordOptions, eye: ModelOptions, how: TrainOptions, run: RunOptions
+    split: dict[Path, list[str]],
+    words: WordOptions,
+    model_options: ModelOptions,
+    train_options: TrainOptions,
+    run: RunOptions,
 ) -> tuple[Any, Any, float | None]:
     """The tokenizer of the training captions, the first vectors of its words, and the share that GloVe has."""
     from captioning.data.glove import word_vectors
@@ -192,7 +205,12 @@ def learn_words(
     ids = [tokenizer.encode(caption) for caption in captions]
     glove_folder = Path(run.glove_folder)
     vectors, coverage, told = word_vectors(
-        words.glove, tokenizer.words, ids, dimension=eye.embedding_units, folder=glove_folder, seed=how.seed
+        words.glove,
+        tokenizer.words,
+        ids,
+        dimension=model_options.embedding_units,
+        folder=glove_folder,
+        seed=train_options.seed,
     )
     print(f"{len(tokenizer):,} words; {told}")
     return tokenizer, vectors, coverage
@@ -200,46 +218,54 @@ def learn_words(
 
 def look(
     splits: dict[str, Any],
-    eye: ModelOptions,
-    how: TrainOptions,
+    model_options: ModelOptions,
+    train_options: TrainOptions,
     run: RunOptions,
     engine: EngineOptions | None = None,
-    taught: Any = None,
+    base: Any = None,
 ) -> tuple[Any, Any, Any, str]:
     """The encoder, the grids it sees (none if it is trained from the start), the pixels if it is trained at all."""
-    from captioning.encoders.features import build_encoder, digest_of, image_size_of, weights_key
+    from captioning.encoders.registry import build_encoder, digest_of, image_size_of, weights_key
     from captioning.training.trainer import set_precision
 
-    read, size = reader(splits, eye, how, run), image_size_of(eye.encoder, eye.image_size)
-    is_tiny, pixels = eye.encoder == "tiny", None
-    if is_tiny or how.fine_tune_epochs:
+    read, size = (
+        reader(splits, model_options, train_options, run),
+        image_size_of(model_options.encoder, model_options.image_size),
+    )
+    is_tiny, pixels = model_options.encoder == "tiny", None
+    if is_tiny or train_options.fine_tune_epochs:
         pixels = read(Path(run.cache, f"pixels-{size}"), elsewhere=lookers(engine, size))
-    encoder = taught.encoder if taught else build_encoder(eye.encoder, eye.encoder_weights, size)
+    encoder = base.encoder if base else build_encoder(model_options.encoder, model_options.encoder_weights, size)
     if is_tiny:
-        return encoder, None, pixels, set_precision(how.precision)
-    key = digest_of(encoder) if taught else weights_key(eye.encoder_weights)
-    kept = Path(run.cache, f"{eye.encoder}-{size}-{key}")
-    grids = read(kept, encoder=encoder, elsewhere=lookers(engine, size, (eye.encoder, eye.encoder_weights)))
-    return encoder, grids, pixels, set_precision(how.precision)
+        return encoder, None, pixels, set_precision(train_options.precision)
+    key = digest_of(encoder) if base else weights_key(model_options.encoder_weights)
+    kept = Path(run.cache, f"{model_options.encoder}-{size}-{key}")
+    grids = read(
+        kept, encoder=encoder, elsewhere=lookers(engine, size, (model_options.encoder, model_options.encoder_weights))
+    )
+    return encoder, grids, pixels, set_precision(train_options.precision)
 
 
-def look_again(encoder: Any, splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> Any:
+def look_again(
+    encoder: Any, splits: dict[str, Any], model_options: ModelOptions, train_options: TrainOptions, run: RunOptions
+) -> Any:
     """The grids that an encoder sees as it is now."""
-    from captioning.encoders.features import digest_of
+    from captioning.encoders.registry import digest_of
 
-    kept = Path(run.cache, f"{eye.encoder}-{encoder.input_shape[1]}-{digest_of(encoder)}")
-    return reader(splits, eye, how, run)(kept, encoder=encoder)
+    kept = Path(run.cache, f"{model_options.encoder}-{encoder.input_shape[1]}-{digest_of(encoder)}")
+    return reader(splits, model_options, train_options, run)(kept, encoder=encoder)
 
 
-def reader(splits: dict[str, Any], eye: ModelOptions, how: TrainOptions, run: RunOptions) -> Any:
+def reader(splits: dict[str, Any], model_options: ModelOptions, train_options: TrainOptions, run: RunOptions) -> Any:
     """What looks at all images, at those for training in several views, and keeps what it sees in a folder."""
-    from captioning.data.image_index import catalogue
-    from captioning.encoders.features import image_size_of, read_features
+    from captioning.data.image_index import index_images
+    from captioning.encoders.features import read_features
+    from captioning.encoders.registry import image_size_of
 
-    facts = catalogue([image for images in splits.values() for image in images], Path(run.cache))
+    facts = index_images([image for images in splits.values() for image in images], Path(run.cache))
     images = {image: fact.sha256 for image, fact in facts.items()}
-    size = image_size_of(eye.encoder, eye.image_size)
-    others = dict.fromkeys(splits["train"], range(1, how.views))
+    size = image_size_of(model_options.encoder, model_options.image_size)
+    others = dict.fromkeys(splits["train"], range(1, train_options.views))
     return functools.partial(read_features, images, image_size=size, views=others)
 
 
@@ -247,9 +273,9 @@ def lookers(engine: EngineOptions | None, size: int, encoder: tuple[str, str] | 
     """Who looks at images in this process's stead: workers of a Ray cluster, each with the encoder, or nobody."""
     if not engine or engine.engine == "local":
         return None
-    from captioning.extras import ray_engine as cluster
+    from captioning.extras import ray_engine
 
-    return functools.partial(cluster.look_at, size=size, encoder=encoder, workers=engine.workers)
+    return functools.partial(ray_engine.look_at, size=size, encoder=encoder, workers=engine.workers)
 
 
 def assemble(
@@ -259,29 +285,29 @@ def assemble(
     options: tuple[ModelOptions, DecodeOptions, RunOptions],
     *,
     is_tuned: bool,
-    taught: Any = None,
+    base: Any = None,
 ) -> Any:
     """A captioner's parts before the training, with all that another one has learnt if it begins with that.
 
     Its network holds the encoder where that is tuned, or is our own.
     """
     from captioning.decoder.model import CaptionModel, config_for
-    from captioning.decoder.transfer import take_over
-    from captioning.encoders.features import OWN
+    from captioning.decoder.transfer import copy_matching_weights
+    from captioning.encoders.registry import OWN
     from captioning.inference.bundle import Parts
 
-    eye, decoding, run = options
-    is_own = eye.encoder in OWN  # then nobody can fetch it
-    is_tuned = is_tuned or bool(taught and taught.model.encoder)
+    model_options, decoding, run = options
+    is_own = model_options.encoder in OWN  # then nobody can fetch it
+    is_tuned = is_tuned or bool(base and base.model.encoder)
     is_held = is_tuned or is_own
-    model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder if is_held else None)
+    model = CaptionModel(config_for(model_options, len(tokenizer), encoder.output_shape), encoder if is_held else None)
     model.build()
     if vectors is not None:
         model.set_word_vectors(vectors)
-    if taught:
-        print(f"{run.bundle} knows {take_over(model, tokenizer.words, taught):,} of these words")
+    if base:
+        print(f"{run.bundle} knows {copy_matching_weights(model, tokenizer.words, base):,} of these words")
     whole = is_own or not (is_tuned and run.without_encoder)
-    return Parts(model, tokenizer, None if is_held else encoder, eye, decoding, whole=whole)
+    return Parts(model, tokenizer, None if is_held else encoder, model_options, decoding, whole=whole)
 
 
 def plan(
@@ -289,7 +315,7 @@ def plan(
     encoder: Any,
     splits: dict[str, Any],
     seen: tuple[Any, Any],
-    how: TrainOptions,
+    train_options: TrainOptions,
     encode: Any,
     *,
     again: Callable[[], Any] | None = None,
@@ -299,7 +325,7 @@ def plan(
 
     `again` gives the grids of the encoder as it is after fine-tuning; self-critical training is slow on pixels.
     """
-    from captioning.encoders.features import open_last_stage
+    from captioning.encoders.registry import open_last_stage
     from captioning.evaluation.scoring import validator
     from captioning.training.batches import examples_of
     from captioning.training.trainer import Phase
@@ -312,25 +338,27 @@ def plan(
         train, dev = (examples_of(features, splits[split], encode) for split in ("train", "dev"))
         return Phase(name, epochs, rate, train, dev, validator(captioner, features, splits["dev"]), prepare, lesson)
 
-    if how.epochs:
-        yield phase("fit", how.epochs, how.learning_rate, grids or pixels, freeze if grids else lambda: None)
+    if train_options.epochs:
+        yield phase(
+            "fit", train_options.epochs, train_options.learning_rate, grids or pixels, freeze if grids else lambda: None
+        )
     if grids and pixels:
-        yield phase("fine-tune", how.fine_tune_epochs, how.fine_tune_rate, pixels, unfreeze)
-    if how.reinforce_epochs:
+        yield phase("fine-tune", train_options.fine_tune_epochs, train_options.fine_tune_rate, pixels, unfreeze)
+    if train_options.reinforce_epochs:
         features = again() if grids and pixels and again else pixels or grids
-        critic = self_critic(captioner, splits["train"], how, length=encode(["a"]).shape[1] - 1)
-        yield phase("reinforce", how.reinforce_epochs, how.reinforce_rate, features, freeze, critic)
+        critic = self_critic(captioner, splits["train"], train_options, length=encode(["a"]).shape[1] - 1)
+        yield phase("reinforce", train_options.reinforce_epochs, train_options.reinforce_rate, features, freeze, critic)
 
 
-def self_critic(captioner: Any, split: dict[Path, list[str]], how: TrainOptions, *, length: int) -> Any:
+def self_critic(captioner: Any, split: dict[Path, list[str]], train_options: TrainOptions, *, length: int) -> Any:
     """What makes the lessons of self-critical training; captions have up to `length` words, the end counted."""
     from captioning.data.tokenizer import normalise
-    from captioning.training.self_critical import SelfCritic
+    from captioning.training.self_critical import SelfCritical
 
     references = [[" ".join(normalise(text)) for text in captions] for captions in split.values()]
     split_words = captioner.tokenizer.split
-    return SelfCritic(
-        captioner.model, lambda ids: " ".join(split_words(ids)), references, options=how, length=length
+    return SelfCritical(
+        captioner.model, lambda ids: " ".join(split_words(ids)), references, options=train_options, length=length
     ).lesson
 
 
@@ -338,16 +366,10 @@ def judge(
     captioner: Any, features: Any, splits: dict[str, Any], source: Path, about: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """The files of predictions, scores, and best and worst captions; the score cards; what confidence is worth."""
-    from captioning.data.scenes import dataset as scenes
     from captioning.evaluation.model_card import sheet
-    from captioning.evaluation.scoring import (
-        calibrate,
-        caption_split,
-        card_text,
-        predictions_of,
-        predictions_text,
-        score_card,
-    )
+    from captioning.evaluation.predictions import predictions_of, predictions_text
+    from captioning.evaluation.scene_scores import judge as judge_scenes
+    from captioning.evaluation.scoring import calibrate, caption_split, card_text, score_card
 
     files, cards, calibration = {}, {}, None
     options = captioner.options
@@ -359,7 +381,7 @@ def judge(
         files[f"predictions-{split}.jsonl"] = predictions_text(predictions)
         cards[split] = score_card(predictions, split=split, about=about)
         if (source / "scenes.json").exists():
-            cards[split]["scenes"] = scenes.judge(captions, splits[split], source)
+            cards[split]["scenes"] = judge_scenes(captions, splits[split], source)
         if split == "dev":
             files["sheet.png"] = sheet(predictions, splits[split])
             if found := calibrate(captions, splits[split]):

@@ -82,7 +82,7 @@ def measure(quick: bool) -> Tables:
 
     import_keras()
     from captioning.decoder.model import ModelConfig
-    from captioning.decoder.search import Decoder, Rules
+    from captioning.decoder.search import CaptionSearch, SearchRules
     from captioning.options import DecodeOptions
 
     count, rounds = (4, 2) if quick else (64, 4)
@@ -94,7 +94,7 @@ def measure(quick: bool) -> Tables:
         model = make()
         grids = draw_grids(count, model.config.num_regions, model.config.feature_depth)
         for options in (DecodeOptions(), DecodeOptions(strategy="greedy", num_beams=1)):
-            decoder = Decoder(model, Rules(options), often=True)
+            decoder = CaptionSearch(model, SearchRules(options), jit=True)
             if name.startswith("untrained"):
                 end_usually(model, decoder, grids)
             lengths = lengths_of(decoder, grids)
@@ -107,10 +107,10 @@ def measure(quick: bool) -> Tables:
 def measure_search(decoder: Any, grids: np.ndarray, rounds: int) -> list[Row]:
     """Ours on all grids at once and one by one, and where no caption ends early; the plain search on a few grids."""
     from benchmarks.plain_search import Compiled, search_one
-    from captioning.decoder.search import Decoder, Rules
+    from captioning.decoder.search import CaptionSearch, SearchRules
 
     model, options = decoder.model, decoder.rules.options
-    never = Decoder(model, Rules(replace(options, min_length=options.max_length)), often=True)
+    never = CaptionSearch(model, SearchRules(replace(options, min_length=options.max_length)), jit=True)
     compiled = Compiled(model.step)
     step = lambda tokens, state: compiled.predict_on_batch((tokens, state))  # noqa: E731
     few = grids[:FEW]

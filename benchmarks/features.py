@@ -32,7 +32,8 @@ def measure_encoder(name: str, photographs: list[Path], rounds: int) -> Row:
 
     import_keras()
     from captioning.data.images import read_image
-    from captioning.encoders.features import BATCH, build_encoder, image_size_of
+    from captioning.encoders.features import BATCH
+    from captioning.encoders.registry import build_encoder, image_size_of
 
     size, encoder = image_size_of(name), build_encoder(name, "none")
     ready = np.stack([read_image(path, size=size) for path in photographs[:BATCH]])

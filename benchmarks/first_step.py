@@ -30,7 +30,7 @@ def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
     from captioning.decoder.model import CaptionModel
     from captioning.options import TrainOptions
     from captioning.training.batches import Examples
-    from captioning.training.trainer import SCORE, Phase, Run
+    from captioning.training.trainer import SCORE, Phase, Trainer
 
     imported = time.time()
     calls, done, by_epoch = [], [], []
@@ -59,7 +59,7 @@ def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
     two = Examples(one.array, np.concatenate([one.rows, one.rows]), one.tokens * 2)
     phase = Phase("fit", EPOCHS, 1e-3, two, one, validate, lambda: None)
     with tempfile.TemporaryDirectory() as folder:
-        Run(model, TrainOptions(batch_size=size.images), Path(folder), {}, callbacks=[Clock()]).train([phase])
+        Trainer(model, TrainOptions(batch_size=size.images), Path(folder), {}, callbacks=[Clock()]).train([phase])
     moments = [begun, imported, built, *done[:2]]
     return {"seconds": np.diff(moments).tolist(), "calls": np.diff([0, *by_epoch]).tolist()}, lambda: 0.0
 

@@ -28,7 +28,7 @@ def save_on_resnet50(folder: Path) -> dict[str, Any]:
 
     from captioning.data.tokenizer import Tokenizer
     from captioning.decoder.model import CaptionModel
-    from captioning.encoders.features import build_encoder
+    from captioning.encoders.registry import build_encoder
     from captioning.inference import bundle
     from captioning.options import ModelOptions
 

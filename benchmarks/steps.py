@@ -37,22 +37,22 @@ class Size:
 QUICK = Size(4, 2, 5, 4, 8, 30, 8, 8, 8, 8, repeats=1, rounds=2)
 
 
-def caption_lengths(count: int, chance: np.random.Generator) -> np.ndarray:
+def caption_lengths(count: int, rng: np.random.Generator) -> np.ndarray:
     """Words of `count` captions, distributed like those of Flickr8k: a few are long."""
     shape = (MEAN_WORDS / SPREAD) ** 2
-    return np.clip(np.rint(chance.gamma(shape, MEAN_WORDS / shape, count)), 2, 35).astype(int)
+    return np.clip(np.rint(rng.gamma(shape, MEAN_WORDS / shape, count)), 2, 35).astype(int)
 
 
 def draw_examples(size: Size) -> Any:
     """As many images as a batch has: grids in half precision, captions of random words as the tokenizer has them."""
     from captioning.training.batches import Examples
 
-    chance = np.random.default_rng(0)
-    array = np.maximum(0, chance.normal(size=(size.images, size.regions, size.depth))).astype("float16")
+    rng = np.random.default_rng(0)
+    array = np.maximum(0, rng.normal(size=(size.images, size.regions, size.depth))).astype("float16")
     captions = np.zeros((size.images, size.captions, size.steps + 1), "int32")
-    lengths = caption_lengths(size.images * size.captions, chance)
+    lengths = caption_lengths(size.images * size.captions, rng)
     for row, length in zip(captions.reshape(-1, size.steps + 1), lengths, strict=True):
-        said = np.array([1, *chance.integers(4, size.words, length), 2])[: size.steps + 1]  # one that is cut has no end
+        said = np.array([1, *rng.integers(4, size.words, length), 2])[: size.steps + 1]  # one that is cut has no end
         row[: len(said)] = said
     return Examples(array, np.arange(size.images)[:, None], list(captions))
 

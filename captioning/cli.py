@@ -211,32 +211,32 @@ def _load(flags: argparse.Namespace) -> Any:
 
 def _dataset(flags: argparse.Namespace, seed: int = 0) -> Any:
     """The data set that the flags describe, and the folder that its images are named in."""
-    from captioning.data.load import open_dataset
+    from captioning.data.load import load_dataset
 
     columns = {name: getattr(flags, name) for name in ("images", "image_column", "caption_column")}
-    return open_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"), seed=seed)
+    return load_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"), seed=seed)
 
 
 def _caption(flags: argparse.Namespace) -> int:
-    from captioning.inference.folder import caption_album, caption_images, gather_images
-    from captioning.inference.writers import BookOptions, opened
+    from captioning.inference.folder import caption_folder, caption_images, find_images_in
+    from captioning.inference.writers import OutputOptions, open_writer
 
     engine = from_flags(flags, EngineOptions())
     names = ("format", "output", "sidecar", "if_exists", "alt_text", "attention")
-    options = BookOptions(**{name: getattr(flags, name) for name in names})
-    images = gather_images(flags.paths)
+    options = OutputOptions(**{name: getattr(flags, name) for name in names})
+    images = find_images_in(flags.paths)
     if engine.engine == "ray":
-        from captioning.extras import ray_engine as cluster
+        from captioning.extras import ray_engine
 
-        cluster.require_ray()
+        ray_engine.require_ray()
     captioner = _load(flags)  # for its search, where Ray's workers caption, and to refuse what they could not load
     search = from_flags(flags, captioner.options)
     caption = functools.partial(caption_images, captioner, search=search)
     if engine.engine == "ray":
         load = functools.partial(captioning.load, *_bundles(flags), encoder_weights=flags.encoder_weights)
-        caption = functools.partial(cluster.caption_images, load, search=search, workers=engine.workers)
-    with opened(options, several=search.num_captions > 1) as book:
-        problems = caption_album(caption, images, book)
+        caption = functools.partial(ray_engine.caption_images, load, search=search, workers=engine.workers)
+    with open_writer(options, several=search.num_captions > 1) as book:
+        problems = caption_folder(caption, images, book)
     _tell_left_out(problems, len(images))
     return 1 if problems else 0
 
@@ -248,8 +248,8 @@ def _tell_left_out(problems: Sequence[str], total: int) -> None:
 
 def _attention(flags: argparse.Namespace) -> int:
     from captioning.data.images import read_image
-    from captioning.plots import attention as overlay
-    from captioning.runtime.files import write_whole
+    from captioning.plots import attention
+    from captioning.runtime.files import atomic_write
 
     output = flags.output or Path(f"{flags.image.stem}-attention.png")
     kind = output.suffix.lower()
@@ -259,13 +259,13 @@ def _attention(flags: argparse.Namespace) -> int:
     captioner = _load(flags)
     caption = captioner.caption(image, from_flags(flags, captioner.options))
     if kind == ".gif":
-        data = overlay.walk_gif(image, caption.words)
+        data = attention.walk_gif(image, caption.words)
     else:
-        data = overlay.strip_png(image, caption.words, str(caption))
-    write_whole(output, data)
+        data = attention.strip_png(image, caption.words, str(caption))
+    atomic_write(output, data)
     print(caption)
-    if overlay.collapsed(caption.words):
-        _tell(f"{overlay.STILL}; captioning doctor {(flags.bundle or [POCKET])[0]} tells more.")
+    if attention.collapsed(caption.words):
+        _tell(f"{attention.STILL}; captioning doctor {(flags.bundle or [POCKET])[0]} tells more.")
     return 0
 
 

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Record = TypeVar("Record")
 
@@ -16,8 +16,18 @@ def add_flags(parser: argparse.ArgumentParser, *records: type) -> None:
             _add_flag(group, entry)
 
 
+class _Renamed(argparse.Action):
+    """A flag of the release before, refused with its new name."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        parser.error(f"{self.option_strings[0]} is now called {self.const}; use that.")
+
+
 def _add_flag(group: Any, entry: Any) -> None:
     flag, default = f"--{entry.name.replace('_', '-')}", entry.default
+    if was := entry.metadata.get("was"):
+        hidden = {"dest": argparse.SUPPRESS, "help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+        group.add_argument(f"--{was}", action=_Renamed, nargs="?", const=flag, **hidden)
     assert default is not MISSING, f"{entry.name} needs a default"
     help = entry.metadata["help"].replace("%", "%%")
     if isinstance(default, bool):

@@ -17,9 +17,9 @@ STRATEGIES = ("greedy", "beam", "sample")
 ENGINES = ("local", "ray")
 
 
-def dial(default: Any, help: str, *, choices: tuple[str, ...] = ()) -> Any:
-    """A field with its help text and, for words, the choices allowed."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+def option(default: Any, help: str, *, choices: tuple[str, ...] = (), was: str = "") -> Any:
+    """A field with its help text, the choices allowed for strings, and its name in the release before."""
+    return field(default=default, metadata={"help": help, "choices": choices, "was": was})
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -60,11 +60,11 @@ def _fraction(value: float) -> bool:
 class DataOptions:
     """Which captioned images."""
 
-    dataset: str = dial("flickr8k", "a data set we know how to get", choices=("flickr8k", "scenes"))
-    data: str = dial("", "your own captioned folder or captions file, in any common layout, instead of --dataset")
-    images: str = dial("", "the images' folder, where it is not beside the captions")
-    image_column: str = dial("", "the column of a CSV or TSV that names the image (recognised by itself where usual)")
-    caption_column: str = dial("", "the column that holds the caption")
+    dataset: str = option("flickr8k", "a data set we know how to get", choices=("flickr8k", "scenes"))
+    data: str = option("", "your own captioned folder or captions file, in any common layout, instead of --dataset")
+    images: str = option("", "the images' folder, where it is not beside the captions")
+    image_column: str = option("", "the column of a CSV or TSV that names the image (recognised by itself where usual)")
+    caption_column: str = option("", "the column that holds the caption")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -74,10 +74,10 @@ class DataOptions:
 class WordOptions:
     """Which words, and where their vectors come from."""
 
-    min_count: int = dial(5, "words seen less often than this in the training captions become <unk>")
-    caption_length: int = dial(16, "words of a caption kept for training, the end counted; longer ones are cut")
-    glove: str = dial("auto", "word vectors: a glove.*.txt or .zip, auto (a file in glove/, else fit), fit, none")
-    glove_frozen_epochs: int = dial(2, "epochs before the word vectors are trained too")
+    min_count: int = option(5, "words seen less often than this in the training captions become <unk>")
+    caption_length: int = option(16, "words of a caption kept for training, the end counted; longer ones are cut")
+    glove: str = option("auto", "word vectors: a glove.*.txt or .zip, auto (a file in glove/, else fit), fit, none")
+    glove_frozen_epochs: int = option(2, "epochs before the word vectors are trained too")
 
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "min_count")
@@ -89,15 +89,15 @@ class WordOptions:
 class ModelOptions:
     """The network's choices and widths."""
 
-    encoder: str = dial("resnet50", "the network that looks at the image", choices=ENCODERS)
-    encoder_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
-    image_size: int = dial(0, "side of the square the image is brought to; 0: 224, pocket 128, tiny 132")
-    feature_units: int = dial(384, "width of the projected features")
-    attention_units: int = dial(128, "width of the additive attention")
-    lstm_units: int = dial(384, "width of the LSTM")
-    embedding_units: int = dial(300, "width of the word vectors")
-    dropout: float = dial(0.25, "share of features, words and outputs dropped in training")
-    attention_penalty: float = dial(0.0, "weight of the doubly stochastic penalty: every region looked at once")
+    encoder: str = option("resnet50", "the network that looks at the image", choices=ENCODERS)
+    encoder_weights: str = option("imagenet", "imagenet (fetched by Keras), none, or a weights file")
+    image_size: int = option(0, "side of the square the image is brought to; 0: 224, pocket 128, tiny 132")
+    feature_units: int = option(384, "width of the projected features")
+    attention_units: int = option(128, "width of the additive attention")
+    lstm_units: int = option(384, "width of the LSTM")
+    embedding_units: int = option(300, "width of the word vectors")
+    dropout: float = option(0.25, "share of features, words and outputs dropped in training")
+    attention_penalty: float = option(0.0, "weight of the doubly stochastic penalty: every region looked at once")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -111,28 +111,32 @@ class ModelOptions:
 class TrainOptions:
     """How the captioner is trained."""
 
-    epochs: int = dial(10, "passes over the training captions; 0 with --bundle: none before the phases below")
-    batch_size: int = dial(16, "images a step, each with all its captions")
-    views: int = dial(1, "looks at every training image: itself, its mirror image, crops; each epoch shows one")
-    captions_per_image: int = dial(5, "captions of an image a step; where it has more, others each epoch")
-    learning_rate: float = dial(2e-3, "the highest rate; it warms up, then falls along a cosine")
-    warmup: float = dial(0.03, "share of the steps in which the rate rises")
-    weight_decay: float = dial(1e-2, "AdamW's weight decay")
-    label_smoothing: float = dial(0.1, "share of a target's weight spread over all words")
-    clip_norm: float = dial(5.0, "longest gradient")
-    fine_tune_epochs: int = dial(0, "epochs from images afterwards, with the encoder's last stage trained too")
-    fine_tune_rate: float = dial(3e-4, "the highest rate of that phase")
-    reinforce_epochs: int = dial(2, "epochs of self-critical training at the end: the captioner's own captions, scored")
-    reinforce_rate: float = dial(1e-4, "the highest rate of that phase")
-    reinforce_samples: int = dial(5, "captions of an image that are sampled and compared with one another")
-    reinforce_temperature: float = dial(0.6, "of that sampling: below 1 safer, so that good is compared with better")
-    reinforce_anchor: float = dial(0.0, "weight of people's captions, learnt along in that phase")
-    reinforce_bleu: float = dial(0.0, "weight of BLEU-4 in the reward, beside CIDEr-D")
-    remember: float = dial(0.0, "with --bundle: how far the weights go back, at the end, to those they began with")
-    patience: int = dial(0, "epochs without a better validation score before stopping; 0: never")
-    precision: str = dial("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
-    seed: int = dial(0, "two runs with the same seed give the same captioner")
-    tensorboard: bool = dial(False, "also write TensorBoard logs")
+    epochs: int = option(10, "passes over the training captions; 0 with --bundle: none before the phases below")
+    batch_size: int = option(16, "images a step, each with all its captions")
+    views: int = option(1, "looks at every training image: itself, its mirror image, crops; each epoch shows one")
+    captions_per_image: int = option(5, "captions of an image a step; where it has more, others each epoch")
+    learning_rate: float = option(2e-3, "the highest rate; it warms up, then falls along a cosine")
+    warmup: float = option(0.03, "share of the steps in which the rate rises")
+    weight_decay: float = option(1e-2, "AdamW's weight decay")
+    label_smoothing: float = option(0.1, "share of a target's weight spread over all words")
+    clip_norm: float = option(5.0, "longest gradient")
+    fine_tune_epochs: int = option(0, "epochs from images afterwards, with the encoder's last stage trained too")
+    fine_tune_rate: float = option(3e-4, "the highest rate of that phase")
+    reinforce_epochs: int = option(
+        2, "epochs of self-critical training at the end: the captioner's own captions, scored"
+    )
+    reinforce_rate: float = option(1e-4, "the highest rate of that phase")
+    reinforce_samples: int = option(5, "captions of an image that are sampled and compared with one another")
+    reinforce_temperature: float = option(0.6, "of that sampling: below 1 safer, so that good is compared with better")
+    reinforce_anchor: float = option(0.0, "weight of people's captions, learnt along in that phase")
+    reinforce_bleu: float = option(0.0, "weight of BLEU-4 in the reward, beside CIDEr-D")
+    keep_base: float = option(
+        0.0, "with --bundle: fraction of the base model's weights to mix back in after training", was="remember"
+    )
+    patience: int = option(0, "epochs without a better validation score before stopping; 0: never")
+    precision: str = option("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
+    seed: int = option(0, "two runs with the same seed give the same captioner")
+    tensorboard: bool = option(False, "also write TensorBoard logs")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -142,37 +146,39 @@ class TrainOptions:
         _check(self, "more than 0", lambda value: value > 0, *rates, "reinforce_temperature", "clip_norm")
         _check(self, "0 or more", _not_negative, "epochs", "weight_decay", "fine_tune_epochs", "patience")
         _check(self, "0 or more", _not_negative, "reinforce_epochs", "reinforce_anchor", "reinforce_bleu")
-        _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup", "remember")
+        _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup", "keep_base")
 
 
 @dataclass(frozen=True)
 class DistillOptions:
     """How the pocket encoder learns to see what a larger encoder sees."""
 
-    teacher: str = dial("mobilenetv2", "the encoder that teaches", choices=TEACHERS)
-    teacher_weights: str = dial("imagenet", "imagenet (fetched by Keras), none, or a weights file")
-    captioner: str = dial(
+    teacher: str = option("mobilenetv2", "the encoder that teaches", choices=TEACHERS)
+    teacher_weights: str = option("imagenet", "imagenet (fetched by Keras), none, or a weights file")
+    captioner: str = option(
         "", "a bundle that teaches instead, and leaves its words to a pocket captioner beside --output"
     )
-    student: str = dial("", "a bundle whose pocket encoder goes on learning; none: a new one learns from nothing")
-    words: str = dial(
+    student: str = option("", "a bundle whose pocket encoder goes on learning; none: a new one learns from nothing")
+    words: str = option(
         "teacher", "whose words its captioner says; a student's own fit its old teacher", choices=SPEAKERS
     )
-    image_size: int = dial(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
-    views: int = dial(8, "looks at every training image, the same for both: itself, its mirror image, crops")
-    closer_views: int = dial(0, "looks at every training image besides, at smaller parts of it")
-    blends: int = dial(0, "looks a step besides, at two images in one; the teacher looks each time, so it takes longer")
-    captioner_size: int = dial(0, "side of the square that the pocket captioner looks at; 0: --image-size")
-    epochs: int = dial(30, "passes over all looks")
-    batch_size: int = dial(64, "looks a step")
-    learning_rate: float = dial(2e-3, "the highest rate; it warms up, then falls along a cosine")
-    clip_norm: float = dial(5.0, "longest gradient")
-    precision: str = dial("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
-    seed: int = dial(0, "two runs with the same seed give the same encoder")
-    output: str = dial("artifacts/pocket-encoder/pocket.weights.h5", "the weights; a .json beside them tells more")
-    cache: str = dial("data/cache", "folder where what the teacher saw is kept between runs")
-    resume: bool = dial(False, "go on with an interrupted distillation")
-    overwrite: bool = dial(False, "begin again, and replace the weights at the end")
+    image_size: int = option(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
+    views: int = option(8, "looks at every training image, the same for both: itself, its mirror image, crops")
+    closer_views: int = option(0, "looks at every training image besides, at smaller parts of it")
+    blends: int = option(
+        0, "looks a step besides, at two images in one; the teacher looks each time, so it takes longer"
+    )
+    captioner_size: int = option(0, "side of the square that the pocket captioner looks at; 0: --image-size")
+    epochs: int = option(30, "passes over all looks")
+    batch_size: int = option(64, "looks a step")
+    learning_rate: float = option(2e-3, "the highest rate; it warms up, then falls along a cosine")
+    clip_norm: float = option(5.0, "longest gradient")
+    precision: str = option("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
+    seed: int = option(0, "two runs with the same seed give the same encoder")
+    output: str = option("artifacts/pocket-encoder/pocket.weights.h5", "the weights; a .json beside them tells more")
+    cache: str = option("data/cache", "folder where what the teacher saw is kept between runs")
+    resume: bool = option(False, "go on with an interrupted distillation")
+    overwrite: bool = option(False, "begin again, and replace the weights at the end")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -190,21 +196,21 @@ class DistillOptions:
 class DecodeOptions:
     """How a caption is sought."""
 
-    strategy: str = dial("beam", "how words are chosen", choices=STRATEGIES)
-    num_beams: int = dial(3, "captions kept while searching")
-    num_captions: int = dial(1, "captions returned, best first")
-    max_length: int = dial(20, "most words, the end not counted")
-    min_length: int = dial(0, "fewest words")
-    length_penalty: float = dial(0.7, "exponent of the length a caption's log-probability is divided by")
-    repetition_penalty: float = dial(1.0, "divides the odds of words already used; 1: none")
-    no_repeat_ngram_size: int = dial(2, "no run of so many words twice, no word right after itself; 0: allowed")
-    temperature: float = dial(1.0, "sampling: below 1 safer, above 1 wilder")
-    top_k: int = dial(0, "sampling: only the k likeliest words; 0: all")
-    top_p: float = dial(1.0, "sampling: only the likeliest words that make up this probability")
-    force: tuple[str, ...] = dial((), "words every caption must contain")
-    forbid: tuple[str, ...] = dial((), "words no caption may contain")
-    sampling_seed: int = dial(0, "seed of the sampling")
-    mirrored: bool = dial(
+    strategy: str = option("beam", "how words are chosen", choices=STRATEGIES)
+    num_beams: int = option(3, "captions kept while searching")
+    num_captions: int = option(1, "captions returned, best first")
+    max_length: int = option(20, "most words, the end not counted")
+    min_length: int = option(0, "fewest words")
+    length_penalty: float = option(0.7, "exponent of the length a caption's log-probability is divided by")
+    repetition_penalty: float = option(1.0, "divides the odds of words already used; 1: none")
+    no_repeat_ngram_size: int = option(2, "no run of so many words twice, no word right after itself; 0: allowed")
+    temperature: float = option(1.0, "sampling: below 1 safer, above 1 wilder")
+    top_k: int = option(0, "sampling: only the k likeliest words; 0: all")
+    top_p: float = option(1.0, "sampling: only the likeliest words that make up this probability")
+    force: tuple[str, ...] = option((), "words every caption must contain")
+    forbid: tuple[str, ...] = option((), "words no caption may contain")
+    sampling_seed: int = option(0, "seed of the sampling")
+    mirrored: bool = option(
         False, "look at the mirror image too, and describe the mean: twice the looking, better with some encoders"
     )
 
@@ -225,22 +231,22 @@ class DecodeOptions:
 class RunOptions:
     """Where things are kept, whether to go on or begin again, and on how many devices."""
 
-    from_feedback: str = dial("", "a feedback database; --bundle is fine-tuned on its corrections")
-    bundle: str = dial("", "the folder of a bundle to begin with, its network and its words, leaving it as it is")
-    name: str = dial("", "the bundle's name; by itself the data's name and the encoder's")
-    artifacts: str = dial("artifacts", "folder of the bundles")
-    downloads: str = dial("data", "folder of data sets that are fetched or drawn")
-    cache: str = dial("data/cache", "folder where features are kept between runs")
-    glove_folder: str = dial("glove", "folder where word vectors are looked for")
-    resume: bool = dial(False, "go on with an interrupted training")
-    overwrite: bool = dial(False, "begin again, and replace a bundle of this name at the end")
-    without_data: bool = dial(False, "a bundle to give away: no picture and no caption of the data is kept in it")
-    without_encoder: bool = dial(
+    from_feedback: str = option("", "a feedback database; --bundle is fine-tuned on its corrections")
+    bundle: str = option("", "the folder of a bundle to begin with, its network and its words, leaving it as it is")
+    name: str = option("", "the bundle's name; by itself the data's name and the encoder's")
+    artifacts: str = option("artifacts", "folder of the bundles")
+    downloads: str = option("data", "folder of data sets that are fetched or drawn")
+    cache: str = option("data/cache", "folder where features are kept between runs")
+    glove_folder: str = option("glove", "folder where word vectors are looked for")
+    resume: bool = option(False, "go on with an interrupted training")
+    overwrite: bool = option(False, "begin again, and replace a bundle of this name at the end")
+    without_data: bool = option(False, "a bundle to give away: no picture and no caption of the data is kept in it")
+    without_encoder: bool = option(
         False, "of a published encoder keep the fine-tuned last stage alone; whoever loads the bundle fetches the rest"
     )
-    max_unreadable: float = dial(0.1, "share of the images that may be unreadable, else nothing is trained")
-    smoke: bool = dial(False, "everything tiny: the whole recipe in under a minute")
-    devices: int = dial(1, "devices, such as GPUs, that share every batch; with KERAS_BACKEND=jax")
+    max_unreadable: float = option(0.1, "share of the images that may be unreadable, else nothing is trained")
+    smoke: bool = option(False, "everything tiny: the whole recipe in under a minute")
+    devices: int = option(1, "devices, such as GPUs, that share every batch; with KERAS_BACKEND=jax")
 
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "devices")
@@ -252,8 +258,8 @@ class RunOptions:
 class EngineOptions:
     """Where images are looked at."""
 
-    engine: str = dial("local", "who looks at images: this process, or the workers of a Ray cluster", choices=ENGINES)
-    workers: int = dial(0, "Ray's workers, each with a network of its own; 0: one for every two cores")
+    engine: str = option("local", "who looks at images: this process, or the workers of a Ray cluster", choices=ENGINES)
+    workers: int = option(0, "Ray's workers, each with a network of its own; 0: one for every two cores")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -261,11 +267,23 @@ class EngineOptions:
         _require(self.engine == "ray" or not self.workers, "workers", self.workers, "--engine ray")
 
 
-def check_shares(how: TrainOptions, run: RunOptions) -> None:
+def check_shares(train_options: TrainOptions, run: RunOptions) -> None:
     """Refuses a batch that the devices cannot share equally."""
-    learns_after = run.bundle and not run.from_feedback and (how.fine_tune_epochs or how.reinforce_epochs)
-    _require(how.epochs > 0 or bool(learns_after), "epochs", 0, "1 or more, or --bundle and epochs of another kind,")
-    _require(how.batch_size % run.devices == 0, "batch_size", how.batch_size, f"a multiple of --devices {run.devices}")
+    learns_after = (
+        run.bundle and not run.from_feedback and (train_options.fine_tune_epochs or train_options.reinforce_epochs)
+    )
+    _require(
+        train_options.epochs > 0 or bool(learns_after),
+        "epochs",
+        0,
+        "1 or more, or --bundle and epochs of another kind,",
+    )
+    _require(
+        train_options.batch_size % run.devices == 0,
+        "batch_size",
+        train_options.batch_size,
+        f"a multiple of --devices {run.devices}",
+    )
 
 
 RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions, EngineOptions)

@@ -25,18 +25,18 @@ def parts(tokenizer):
     import keras
 
     from captioning.decoder.model import CaptionModel, config_for
-    from captioning.encoders.features import build_encoder
+    from captioning.encoders.registry import build_encoder
     from captioning.inference import bundle
 
     keras.utils.set_random_seed(1)
-    eye = ModelOptions(encoder="tiny", image_size=32, **WIDTHS)
+    model_options = ModelOptions(encoder="tiny", image_size=32, **WIDTHS)
     encoder = build_encoder("tiny", image_size=32)
-    model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder)
+    model = CaptionModel(config_for(model_options, len(tokenizer), encoder.output_shape), encoder)
     model.build()
     for layer in model.layers:
         if layer is not encoder:
             layer.set_weights([3 * weight for weight in layer.get_weights()])
-    return bundle.settled(bundle.Parts(model, tokenizer, None, eye, DecodeOptions(max_length=6)))
+    return bundle.as_saved(bundle.Parts(model, tokenizer, None, model_options, DecodeOptions(max_length=6)))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captioning.runtime import files as storage
+from captioning.runtime import files
 
 DONE = ("open", "write", "fsync", "replace", "rename", "mkdir", "rmdir", "unlink")
 
@@ -46,7 +46,7 @@ class FaultyDisk:
         self.patch = pytest.MonkeyPatch()
         for name in DONE[2:]:
             self.patch.setattr(os, name, self._watched(name, getattr(os, name)))
-        self.patch.setattr(storage, "open", self._open, raising=False)
+        self.patch.setattr(files, "open", self._open, raising=False)
         return self
 
     def __exit__(self, *_) -> None:

@@ -14,7 +14,7 @@ from benchmarks import decoding, measure, steps
 from benchmarks.plain_keras import PlainCaptioner, masked_loss
 from benchmarks.plain_search import Compiled, search_one
 from captioning.decoder.model import CaptionModel, ModelConfig
-from captioning.decoder.search import Decoder, Rules
+from captioning.decoder.search import CaptionSearch, SearchRules
 from captioning.errors import CaptioningError
 from captioning.options import DecodeOptions
 from captioning.training.trainer import SmoothedCrossEntropy
@@ -29,8 +29,8 @@ def ours():
     keras.utils.set_random_seed(3)
     model = CaptionModel(steps.config_of(SIZE))
     model.build()
-    chance = np.random.default_rng(4)
-    model.set_weights([weight + chance.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
+    rng = np.random.default_rng(4)
+    model.set_weights([weight + rng.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
     model.words_live.assign(1.0)
     inputs, targets, weights = steps.draw_batch(SIZE)
     logits = np.asarray(model(inputs))
@@ -109,7 +109,7 @@ def test_the_plain_search_finds_our_captions(options):
     model = decoding.untrained(ModelConfig(30, 9, 8, 8, 8, 8, 8))
     decoding.set_end(model, 1.0)
     grids = decoding.draw_grids(6, 9, 8)
-    found = Decoder(model, Rules(options)).search(grids).tokens[:, 0]
+    found = CaptionSearch(model, SearchRules(options)).search(grids).tokens[:, 0]
     compiled = Compiled(model.step)
     for step in (model.step, lambda tokens, state: compiled.predict_on_batch((tokens, state))):
         plain = [search_one(model.start, step, grid, options) for grid in grids]
@@ -120,7 +120,7 @@ def test_the_plain_search_finds_our_captions(options):
 def test_an_untrained_captioner_is_made_to_end():
     model = decoding.untrained(ModelConfig(30, 9, 8, 8, 8, 8, 8))
     grids = decoding.draw_grids(20, 9, 8)
-    decoder = Decoder(model, Rules(DecodeOptions(strategy="greedy")))
+    decoder = CaptionSearch(model, SearchRules(DecodeOptions(strategy="greedy")))
     decoding.end_usually(model, decoder, grids)
     lengths = decoding.lengths_of(decoder, grids)
     assert 8 < lengths.mean() < 14

@@ -8,20 +8,20 @@ import pytest
 
 from captioning.errors import CaptioningError
 from captioning.flags import add_flags, defaults, from_flags
-from captioning.options import RECORDS, SCENES, SMOKE, DecodeOptions, ModelOptions, TrainOptions, dial
+from captioning.options import RECORDS, SCENES, SMOKE, DecodeOptions, ModelOptions, TrainOptions, option
 
 
 @dataclass(frozen=True)
 class TeaOptions:
     """How the tea is made."""
 
-    cups: int = dial(2, "how many; 100 % tea")
-    sugar_grams: float = dial(1.5, "in each cup")
-    kind: str = dial("green", "which leaves", choices=("green", "black"))
-    shop: str = dial("", "where it was bought")
-    milk: bool = dial(False, "with milk")
-    hot: bool = dial(True, "not iced")
-    guests: tuple[str, ...] = dial((), "who drinks it")
+    cups: int = option(2, "how many; 100 % tea")
+    sugar_grams: float = option(1.5, "in each cup")
+    kind: str = option("green", "which leaves", choices=("green", "black"))
+    shop: str = option("", "where it was bought")
+    milk: bool = option(False, "with milk")
+    hot: bool = option(True, "not iced")
+    guests: tuple[str, ...] = option((), "who drinks it")
 
 
 def parse(*arguments: str, records=(TeaOptions,)) -> argparse.Namespace:
@@ -119,3 +119,12 @@ def test_a_flag_is_checked_where_its_record_is_made():
         from_flags(parse("--epochs", "-1", records=RECORDS), TrainOptions())
     given = parse("--strategy", "sample", "--num-captions", "9", records=RECORDS)
     assert from_flags(given, DecodeOptions()).num_captions == 9
+
+
+def test_a_flag_of_the_release_before_names_its_new_name(capsys):
+    parser = argparse.ArgumentParser()
+    add_flags(parser, TrainOptions)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--remember", "0.3"])
+    assert "--remember is now called --keep-base; use that." in capsys.readouterr().err
+    assert "--remember" not in parser.format_help()

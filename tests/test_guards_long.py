@@ -108,8 +108,8 @@ GUARDS = [
     ),
     (
         "inference/bundle.py",
-        "look_over(folder",
-        "False and look_over(folder",
+        "validate_hdf5(folder",
+        "False and validate_hdf5(folder",
         "inference/test_bundle_hostile.py::test_weights_that_are_not",
     ),
     (
@@ -261,7 +261,7 @@ GUARDS = [
     ("data/feedback.py", 'database.execute("COMMIT")', "pass", "data/test_feedback.py::test_what_is_added"),
     ("data/feedback.py", "CONTROL_CHARACTER.search(text)", "False", "data/test_feedback.py::test_what_cannot_be_kept"),
     (
-        "inference/writers.py",
+        "runtime/safe_csv.py",
         "isinstance(cell, str) and FORMULA",
         "False and FORMULA",
         "data/test_feedback.py::test_no_cell_is_a_formula",

@@ -5,8 +5,8 @@ from typing import Any
 import gradio as gr
 
 from captioning.app.widgets import download, present
-from captioning.plots import attention as overlay
-from captioning.serving.session import Described
+from captioning.plots import attention
+from captioning.serving.session import CaptionSession
 
 
 class Keepsakes:
@@ -31,11 +31,11 @@ class Keepsakes:
         """Nothing drawn yet."""
         return {part: gr.DownloadButton(visible=False) for part in self.parts}
 
-    def _draw(self, seen: Described | None) -> list[Any]:
+    def _draw(self, seen: CaptionSession | None) -> list[Any]:
         view, caption = present(seen).view, present(seen).caption
         name = "-".join(word.text for word in caption.words if word.text.isalnum())[:60] or "caption"
         files = [
-            download(overlay.strip_png(view, caption.words, caption.text), f"{name}.png"),
-            download(overlay.walk_gif(view, caption.words), f"{name}.gif"),
+            download(attention.strip_png(view, caption.words, caption.text), f"{name}.png"),
+            download(attention.walk_gif(view, caption.words), f"{name}.gif"),
         ]
         return [gr.DownloadButton(value=file, visible=True) for file in files]

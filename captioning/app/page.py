@@ -5,16 +5,15 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.app import rendering as markup
+from captioning.app import rendering
 from captioning.app.tabs.batch import BatchTab, few_enough
 from captioning.app.tabs.caption import CaptionTab
 from captioning.app.tabs.feedback import FeedbackTab
 from captioning.app.tabs.model import ModelTab
 from captioning.app.widgets import captioner_choice, picture_input, piece, refusing
 from captioning.data.feedback import FeedbackStore
-from captioning.serving import answers
-from captioning.serving import session as describing
-from captioning.serving.pool import Shelf
+from captioning.serving import answers, session
+from captioning.serving.pool import CaptionerPool
 
 WAITING = 24  # requests that may wait; the next one is told that the app is busy
 
@@ -36,10 +35,10 @@ THEME = gr.themes.Default(
 )
 
 
-def build_page(shelf: Shelf, store: FeedbackStore, *, is_public: bool) -> gr.Blocks:
+def build_page(shelf: CaptionerPool, store: FeedbackStore, *, is_public: bool) -> gr.Blocks:
     """The page over these bundles; a public one takes feedback, but shows none."""
     with gr.Blocks(title="Captioning", analytics_enabled=False) as page:
-        piece(markup.HEADER)
+        piece(rendering.HEADER)
         with gr.Tabs():
             with gr.Tab("Caption"):
                 CaptionTab(shelf, store)
@@ -55,7 +54,7 @@ def build_page(shelf: Shelf, store: FeedbackStore, *, is_public: bool) -> gr.Blo
     return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
 
 
-def _add_interface(shelf: Shelf) -> None:
+def _add_interface(shelf: CaptionerPool) -> None:
     """The endpoints /caption and /caption_batch, for programs."""
 
     def caption(image: str | None, bundle: str) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def _add_interface(shelf: Shelf) -> None:
         if image is None:
             raise gr.Error("No picture came with the request; give one.", print_exception=False)
         with refusing():
-            return answers.answer(describing.describe(shelf, bundle, image))
+            return answers.answer(session.describe(shelf, bundle, image))
 
     def caption_batch(images: list[str] | None, bundle: str) -> list[dict[str, Any]]:
         """Image, caption and confidence of every picture, or the problem with it."""

@@ -9,10 +9,10 @@ from html import escape
 
 from captioning.inference.captioner import ENDING
 from captioning.inference.confidence import SURE
-from captioning.plots import attention as overlay
+from captioning.plots import attention
 from captioning.serving.adjustments import data_uri, enlarged, examples
 from captioning.serving.regions import BRUSH, WHOLE, Point, Strokes, sides
-from captioning.serving.session import Described, sureness
+from captioning.serving.session import CaptionSession, sureness
 
 TALLEST = 430  # pixels of the picture on the page
 SHADE, DARKEST = "168 85 247", 0.45  # red, green, blue behind a word; how much of it behind one that is certain
@@ -43,7 +43,7 @@ def spoken(sentence: str) -> str:
     return f'<p role="status">{escape(sentence)}</p>'
 
 
-def reader(described: Described, place: int) -> str:
+def reader(described: CaptionSession, place: int) -> str:
     """The caption, word by word, shaded by probability, and what could stand in the place of one of its words."""
     caption, place = described.caption, within(described, place)
     words = [
@@ -66,7 +66,7 @@ def reader(described: Described, place: int) -> str:
     return f'{line}<p class="sureness">{_confidence(described)}</p>{_choices(described, place)}'
 
 
-def _confidence(described: Described) -> str:
+def _confidence(described: CaptionSession) -> str:
     confidence, hint = described.caption.confidence, "Pale words are less likely. Press a word to see where it looked."
     if confidence is None:
         return f'<span class="faint">{hint}</span>'
@@ -77,7 +77,7 @@ def _confidence(described: Described) -> str:
     return f'{sign} <span class="faint">counted only on pictures {own}. {hint}</span>'
 
 
-def _choices(described: Described, place: int) -> str:
+def _choices(described: CaptionSession, place: int) -> str:
     words = described.caption.words
     if place < len(words):
         word = words[place]
@@ -104,20 +104,20 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.01 else "<1%"
 
 
-def within(described: Described, place: int) -> int:
+def within(described: CaptionSession, place: int) -> int:
     """The place, or the nearest one that the caption has; the one after the last word is its end."""
     return max(0, min(place, len(described.caption.words)))
 
 
-def stage(described: Described, place: int) -> str:
+def stage(described: CaptionSession, place: int) -> str:
     """The picture under the heat of a word, and the part of it that alone is looked at."""
     words, place = described.caption.words, within(described, place)
     if place < len(words):
-        image = overlay.painted(enlarged(described.view, TALLEST), words[place].attention)
+        image = attention.painted(enlarged(described.view, TALLEST), words[place].attention)
         says = f"Where it looked for {words[place].text}"
     else:
         image, says = described.view, "The picture"
-    note = f" ({overlay.STILL})" if place < len(words) and overlay.collapsed(words) else ""
+    note = f" ({attention.STILL})" if place < len(words) and attention.collapsed(words) else ""
     height, width = described.view.shape[:2]
     size = f"width:min(100%,{TALLEST * width / height:.0f}px);aspect-ratio:{width}/{height}"
     picture = f'<img src="{data_uri(image)}" alt="{escape(says)}" draggable="false">'
@@ -129,12 +129,12 @@ def stage(described: Described, place: int) -> str:
     )
 
 
-def _whole(described: Described) -> str:
+def _whole(described: CaptionSession) -> str:
     is_whole = described.region is None and described.adjustments.crop == WHOLE
     return "" if is_whole else button("submit", "whole", "Whole picture", kind="quiet")
 
 
-def _mark(described: Described) -> str:
+def _mark(described: CaptionSession) -> str:
     """All but the region in the shade; in it widgets.py draws what is being marked, by the same path."""
     region, (across, down) = described.region, sides(described.view)
 
@@ -155,7 +155,7 @@ def _mark(described: Described) -> str:
     )
 
 
-def others(described: Described) -> str:
+def others(described: CaptionSession) -> str:
     """The captions found, best first, to press."""
     items = [
         button(

@@ -20,7 +20,7 @@ from captioning.app.login_throttle import LoginThrottle
 from captioning.data.feedback import FeedbackStore
 from captioning.errors import BundleError, CaptioningError
 from captioning.runtime.keras_import import import_keras
-from captioning.serving.pool import Shelf
+from captioning.serving.pool import CaptionerPool
 
 LARGEST = "10mb"  # of an upload
 GUARD: dict[str, Any] = {"middleware": [(Guard, (), {}), (LoginThrottle, (), {})]}  # as Starlette wants it
@@ -61,7 +61,7 @@ def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, fe
     refuse_taken(service)
     with scratch_folder(), contextlib.suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        shelf, store = Shelf(folders, encoder_weights=encoder_weights), FeedbackStore(feedback)
+        shelf, store = CaptionerPool(folders, encoder_weights=encoder_weights), FeedbackStore(feedback)
         open_first(shelf, strict=strict)
         keep_swept(os.environ["GRADIO_TEMP_DIR"])
         page = open_page(shelf, store, service, credentials)
@@ -97,7 +97,7 @@ def scratch_folder() -> Iterator[None]:
         yield
 
 
-def open_first(shelf: Shelf, *, strict: bool) -> None:
+def open_first(shelf: CaptionerPool, *, strict: bool) -> None:
     """Opens the first bundle that can be opened; those that cannot, or lack files, are left out, and why is printed."""
     is_open = False
     for name in shelf.names:
@@ -118,7 +118,7 @@ def open_first(shelf: Shelf, *, strict: bool) -> None:
         raise BundleError("No bundle is left that can be opened; train one with make train.")
 
 
-def warm_up(shelf: Shelf, name: str) -> None:
+def warm_up(shelf: CaptionerPool, name: str) -> None:
     """Captions one picture, the whole of it and a part: what is done once is done while people read the page."""
     from captioning.serving.adjustments import example_png
     from captioning.serving.session import describe
@@ -130,7 +130,7 @@ def warm_up(shelf: Shelf, name: str) -> None:
             describe(shelf, name, str(path), region=region)
 
 
-def open_page(shelf: Shelf, store: FeedbackStore, service: Service, credentials: tuple[str, str] | None) -> Any:
+def open_page(shelf: CaptionerPool, store: FeedbackStore, service: Service, credentials: tuple[str, str] | None) -> Any:
     """The page, being served; `share_url` is None where there is no public link."""
     from captioning.app.page import LOOKS, THEME, build_page
 

@@ -10,7 +10,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from captioning.errors import CaptioningError
-from captioning.serving.session import Described, explained
+from captioning.serving.session import CaptionSession, explained
 
 # What cannot be refused is done at once; all else waits its turn in a queue of bounded length, or nobody would be told
 # of the refusal.
@@ -132,7 +132,7 @@ def refusing() -> Iterator[None]:
         raise gr.Error(escape(explained(error)), print_exception=False) from None
 
 
-def present(seen: Described | None) -> Described:
+def present(seen: CaptionSession | None) -> CaptionSession:
     """What a person looks at, refused where their session has been forgotten."""
     if seen is None:
         raise gr.Error("This page was left for too long: choose the picture again.", print_exception=False)

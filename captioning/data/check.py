@@ -13,7 +13,7 @@ import numpy as np
 
 from captioning.data.dataset import SPLITS, Dataset
 from captioning.data.formats import Problem
-from captioning.data.image_index import Copies, ImageFacts, catalogue
+from captioning.data.image_index import DuplicateFinder, ImageFacts, index_images
 from captioning.data.tokenizer import normalise
 from captioning.errors import DataError
 
@@ -114,7 +114,7 @@ def inspect(
     """
     captioned = [(split, *pair) for split, pictures in dataset.splits.items() for pair in pictures.items()]
     assert len({image for _, image, _ in captioned}) == len(captioned), "splits share an image"
-    facts = catalogue([image for _, image, _ in captioned], cache, progress)
+    facts = index_images([image for _, image, _ in captioned], cache, progress)
     words = [(split, image, caption, normalise(caption)) for split, image, some in captioned for caption in some]
     train = Counter(word for split, _, _, tokens in words if split == "train" for word in tokens)
     counts = Counter(caption for _, _, caption, _ in words)
@@ -181,7 +181,7 @@ def _leaks(dataset: Dataset, facts: dict[Path, ImageFacts]) -> Iterator[Leak]:
     earlier: dict[Path, str] = {}
     for split in SPLITS:
         images = dataset.splits.get(split, {})
-        copies = Copies({image: facts[image] for image in earlier})
+        copies = DuplicateFinder({image: facts[image] for image in earlier})
         for image in images:
             if twin := copies.find(facts[image]):
                 yield Leak(image, split, twin, earlier[twin], facts[image].sha256 == facts[twin].sha256)

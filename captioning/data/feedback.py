@@ -21,8 +21,8 @@ from PIL import Image
 
 from captioning.data.tokenizer import normalise
 from captioning.errors import DataError, StorageError
-from captioning.inference.writers import csv_row
-from captioning.runtime.files import explain_disk_errors, write_whole
+from captioning.runtime.files import atomic_write, explain_disk_errors
+from captioning.runtime.safe_csv import csv_row
 
 MARK, FORMAT = 0x43415054, 1  # in the database's header: that it is ours, and of which form
 MAX_TEXT = 500  # characters of a correction or a comment
@@ -107,7 +107,7 @@ class FeedbackStore:
             if database.execute("SELECT count(*) FROM feedback").fetchone()[0] >= MAX_ENTRIES:
                 raise StorageError(f"{self.path} is full with {MAX_ENTRIES:,} entries; export and delete some.")
             if not self._copy(name).exists():
-                write_whole(self._copy(name), picture)
+                atomic_write(self._copy(name), picture)
             number = database.execute(INSERT, asdict(said) | {"options": settings}).lastrowid
         assert number is not None
         return replace(said, id=number)

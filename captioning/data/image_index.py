@@ -34,7 +34,7 @@ class ImageFacts:
     error: str = ""
 
 
-class Copies:
+class DuplicateFinder:
     """Finds a picture again among many, though it was scaled or compressed anew."""
 
     def __init__(self, facts: Mapping[Path, ImageFacts]) -> None:
@@ -58,7 +58,7 @@ class Copies:
         return self._images[near[differences.argmin()]] if differences.min(initial=256) <= alike else None
 
 
-def catalogue(images: Sequence[Path], cache: Path | None = None, progress: bool = True) -> dict[Path, ImageFacts]:
+def index_images(images: Sequence[Path], cache: Path | None = None, progress: bool = True) -> dict[Path, ImageFacts]:
     """Return the facts about each image, reading only files that changed since `cache`, a folder, last saw them."""
     keys = {image: _key(image) for image in images}
     known = _remembered(cache / CACHE_FILE) if cache else {}

@@ -13,7 +13,7 @@ from captioning.options import DataOptions
 SMOKE_SIZES: Mapping[str, int] = MappingProxyType({"train": 48, "dev": 16, "test": 16})
 
 
-def open_dataset(options: DataOptions, downloads: Path, *, seed: int = 0, smoke: bool = False) -> tuple[Dataset, Path]:
+def load_dataset(options: DataOptions, downloads: Path, *, seed: int = 0, smoke: bool = False) -> tuple[Dataset, Path]:
     """The data set, and its folder; with `smoke` only a few images of it."""
     if not options.data and options.dataset == "scenes":
         folder = write_scenes(downloads / ("scenes-smoke" if smoke else "scenes"), sizes=SMOKE_SIZES if smoke else None)

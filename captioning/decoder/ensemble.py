@@ -11,17 +11,17 @@ import numpy as np
 from keras import ops
 
 from captioning.decoder.model import CaptionModel, State
-from captioning.runtime.devices import undivided
+from captioning.runtime.devices import without_distribution
 
 
-class Eyes(keras.Model):
+class ConcatenatedEncoders(keras.Model):
     """Encoders that look at the same images; what they see stands one behind the other, (B, L, sum of their D)."""
 
     def __init__(self, encoders: Sequence[keras.Model]) -> None:
         super().__init__(name="eyes")
         self.encoders = list(encoders)
         self.jit_compile = keras.backend.backend() == "jax"
-        with undivided():
+        with without_distribution():
             self.make_predict_function()
 
     def call(self, images: Any) -> Any:
@@ -35,16 +35,20 @@ class Ensemble(keras.Model):
     They look at the same grids or, `apart`, each at its own of those that Eyes give.
     """
 
-    def __init__(self, members: Sequence[CaptionModel], *, apart: bool = False) -> None:
+    def __init__(self, members: Sequence[CaptionModel], *, separate_encoders: bool = False) -> None:
         super().__init__(name="ensemble")
-        self.members, self.apart = list(members), apart
-        self.config, self.encoder = members[0].config, None if apart else members[0].encoder
+        self.members, self.separate_encoders = list(members), separate_encoders
+        self.config, self.encoder = members[0].config, None if separate_encoders else members[0].encoder
         self.built = True
 
     def start(self, features: Any, num_rows: int = 1, where: Any = None) -> State:
         """The states of all members before the first word."""
         depths = [member.config.feature_depth for member in self.members]
-        seen = ops.split(features, np.cumsum(depths)[:-1].tolist(), axis=-1) if self.apart else [features] * len(depths)
+        seen = (
+            ops.split(features, np.cumsum(depths)[:-1].tolist(), axis=-1)
+            if self.separate_encoders
+            else [features] * len(depths)
+        )
         pairs = zip(self.members, seen, strict=True)
         return tuple(part for member, own in pairs for part in member.start(own, num_rows, where))
 

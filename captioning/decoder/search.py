@@ -16,13 +16,13 @@ from keras import ops
 
 from captioning.data.tokenizer import END, PAD, START, UNKNOWN
 from captioning.options import DecodeOptions
-from captioning.runtime.devices import undivided
+from captioning.runtime.devices import without_distribution
 
 NEVER = -1e9  # added to a log-probability: this word will not be chosen
 MASKED = -1e30  # instead of a candidate that does not exist, below every NEVER that has added up
 
 
-class Decoded(NamedTuple):
+class SearchResult(NamedTuple):
     """The captions found, best first; log-probabilities are the model's own, before any penalty."""
 
     tokens: Any  # (B, N, T), <end> included, then <pad>
@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rules:
+class SearchRules:
     """What is sought, with words as ids."""
 
     options: DecodeOptions
@@ -57,7 +57,9 @@ class _Hypotheses(NamedTuple):
     finished: Any  # (B, N)
 
 
-def decode(start: Callable, step: Callable, features: Any, rules: Rules, *, prefix: Any, noise: Any) -> Decoded:
+def decode(
+    start: Callable, step: Callable, features: Any, rules: SearchRules, *, prefix: Any, noise: Any
+) -> SearchResult:
     """The best captions for (B, L, D) features.
 
     prefix (B, T) holds words to begin with, <pad> where the search is free; noise (B, N, T) in [0, 1) drives sampling.
@@ -86,7 +88,7 @@ def decode(start: Callable, step: Callable, features: Any, rules: Rules, *, pref
     return _rank(found, rules)
 
 
-def _nothing_yet(last: Any, num_regions: int, rules: Rules) -> _Hypotheses:
+def _nothing_yet(last: Any, num_regions: int, rules: SearchRules) -> _Hypotheses:
     steps = rules.options.max_length
     empty = ops.repeat(ops.expand_dims(last * 0, -1), steps, axis=-1)
     totals = ops.cast(empty[..., 0], "float32")
@@ -98,7 +100,7 @@ def _nothing_yet(last: Any, num_regions: int, rules: Rules) -> _Hypotheses:
     )
 
 
-def _apply_rules(log_probs: Any, found: _Hypotheses, rules: Rules, time: Any, prefix: Any) -> Any:
+def _apply_rules(log_probs: Any, found: _Hypotheses, rules: SearchRules, time: Any, prefix: Any) -> Any:
     options, size, own = rules.options, log_probs.shape[-1], log_probs
     never = np.zeros(size)
     never[[PAD, START, UNKNOWN, *rules.forbidden]] = 10 * NEVER  # even where the other rules leave no word at all
@@ -120,7 +122,7 @@ def _apply_rules(log_probs: Any, found: _Hypotheses, rules: Rules, time: Any, pr
     return ops.where(ops.expand_dims(found.finished, -1), _constant(only_pad), log_probs)
 
 
-def _said(tokens: Any, rules: Rules) -> Any:
+def _said(tokens: Any, rules: SearchRules) -> Any:
     return ops.any(ops.expand_dims(tokens, -1) == _constant(rules.forced, "int32"), axis=2)  # (B, N, forced words)
 
 
@@ -149,12 +151,12 @@ def _without_repeats(log_probs: Any, tokens: Any, size: int, time: Any) -> Any:
     return ops.reshape(flat, (-1, *log_probs.shape[1:]))
 
 
-def _choose_likeliest(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) -> tuple[Any, Any, Any]:
+def _choose_likeliest(log_probs: Any, found: _Hypotheses, rules: SearchRules, noise: Any) -> tuple[Any, Any, Any]:
     words = ops.cast(ops.argmax(log_probs, axis=-1), "int32")
     return _same_rows(words), words, _pick(log_probs, words)
 
 
-def _choose_at_random(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) -> tuple[Any, Any, Any]:
+def _choose_at_random(log_probs: Any, found: _Hypotheses, rules: SearchRules, noise: Any) -> tuple[Any, Any, Any]:
     options = rules.options
     scaled = log_probs / options.temperature
     likeliest_first = -ops.sort(-scaled, axis=-1)
@@ -170,7 +172,7 @@ def _choose_at_random(log_probs: Any, found: _Hypotheses, rules: Rules, noise: A
     return _same_rows(words), words, _pick(log_probs, words)
 
 
-def _choose_beams(log_probs: Any, found: _Hypotheses, rules: Rules, noise: Any) -> tuple[Any, Any, Any]:
+def _choose_beams(log_probs: Any, found: _Hypotheses, rules: SearchRules, noise: Any) -> tuple[Any, Any, Any]:
     beams, banks, size = rules.options.num_beams, len(rules.forced) + 1, log_probs.shape[-1]
     lengths = ops.cast(ops.where(found.finished, found.lengths, found.lengths + 1), "float32")
     weights = ops.expand_dims(lengths**-rules.options.length_penalty, -1)
@@ -228,7 +230,7 @@ def _extend(found: _Hypotheses, time: Any, words: Any, added: Any, own: Any, att
     )
 
 
-def _rank(found: _Hypotheses, rules: Rules) -> Decoded:
+def _rank(found: _Hypotheses, rules: SearchRules) -> SearchResult:
     lengths = ops.cast(ops.maximum(found.lengths, 1), "float32")
     scores = found.totals * lengths**-rules.options.length_penalty
     if rules.options.strategy == "beam":  # only beams that said every forced word
@@ -237,28 +239,28 @@ def _rank(found: _Hypotheses, rules: Rules) -> Decoded:
     scores, order = ops.top_k(scores, rules.options.num_captions)
     order = ops.cast(order, "int32")
     tokens, log_probs, attention = (_gather(part, order) for part in (found.tokens, found.log_probs, found.attention))
-    return Decoded(tokens, log_probs, attention, scores)
+    return SearchResult(tokens, log_probs, attention, scores)
 
 
-class Decoder(keras.Model):
+class CaptionSearch(keras.Model):
     """A search over one model, compiled by the backend at the first batch.
 
     One that is asked `often`, in batches of one size, is worth XLA's compilation: seconds, and then a third faster.
     """
 
-    def __init__(self, model: Any, rules: Rules, *, often: bool = False) -> None:
+    def __init__(self, model: Any, rules: SearchRules, *, jit: bool = False) -> None:
         super().__init__(dtype="float32")
         self.model, self.rules = model, rules
-        self.jit_compile = keras.backend.backend() in (("jax", "tensorflow") if often else ("jax",))
+        self.jit_compile = keras.backend.backend() in (("jax", "tensorflow") if jit else ("jax",))
 
-    def call(self, inputs: dict[str, Any]) -> Decoded:
+    def call(self, inputs: dict[str, Any]) -> SearchResult:
         start, step = self.model.start, self.model.step
         if "where" in inputs:
             start = functools.partial(start, where=inputs["where"])
         return decode(start, step, inputs["features"], self.rules, prefix=inputs["prefix"], noise=inputs["noise"])
 
     def make_predict_function(self, force: bool = False) -> Any:
-        with undivided():
+        with without_distribution():
             return super().make_predict_function(force)
 
     def search(
@@ -267,15 +269,17 @@ class Decoder(keras.Model):
         *,
         prefix: np.ndarray | None = None,
         where: np.ndarray | None = None,
-        chance: np.random.Generator | None = None,
-    ) -> Decoded:
+        rng: np.random.Generator | None = None,
+    ) -> SearchResult:
         """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays; `chance` drives sampling.
 
         prefix (B, T) holds words to begin with, then <pad>; where (B, L) is true for the regions that may be looked at.
         """
         options, count = self.rules.options, len(features)
         prefix = np.zeros((count, options.max_length), "int32") if prefix is None else prefix
-        chance = chance or np.random.default_rng(options.sampling_seed)
-        noise = chance.random((count, self.rules.num_rows, options.max_length), "float32")
+        rng = rng or np.random.default_rng(options.sampling_seed)
+        noise = rng.random((count, self.rules.num_rows, options.max_length), "float32")
         confined = {} if where is None else {"where": where}
-        return Decoded(*self.predict_on_batch({"features": features, "prefix": prefix, "noise": noise, **confined}))
+        return SearchResult(
+            *self.predict_on_batch({"features": features, "prefix": prefix, "noise": noise, **confined})
+        )

@@ -15,16 +15,16 @@ from captioning.decoder.model import CaptionModel
 WORDS_ALONG = {"embedding/embeddings": 0, "head/kernel": 1, "head/bias": 0}  # the axis along which words stand
 
 
-def take_over(model: CaptionModel, words: Sequence[str], taught: Any) -> int:
+def copy_matching_weights(model: CaptionModel, words: Sequence[str], base: Any) -> int:
     """Gives a network of these words the weights of a captioner, their encoders apart; returns how many words it knew.
 
     The network's widths are the captioner's. Where an encoder has other regions their places are enlarged; where its
     regions have another depth, what reads them stays as it is.
     """
-    known = {word: number for number, word in enumerate(taught.tokenizer.words)}
+    known = {word: number for number, word in enumerate(base.tokenizer.words)}
     pairs = [(number, known[word]) for number, word in enumerate(words) if word in known]
     own, others = np.array(pairs).T
-    learnt = _decoder_weights(taught.model)
+    learnt = _decoder_weights(base.model)
     for name, weight in _decoder_weights(model).items():
         value = ops.convert_to_numpy(learnt[name])
         if name in WORDS_ALONG:
@@ -36,20 +36,20 @@ def take_over(model: CaptionModel, words: Sequence[str], taught: Any) -> int:
     return len(pairs)
 
 
-def remember(model: CaptionModel, begun: Sequence[np.ndarray], share: float) -> None:
+def interpolate_weights(model: CaptionModel, initial_weights: Sequence[np.ndarray], share: float) -> None:
     """Brings a network's weights back to those it began with, this share of the way."""
     if not share:
         return
-    for weight, before in zip(model.weights, begun, strict=True):
+    for weight, before in zip(model.weights, initial_weights, strict=True):
         if weight.dtype.startswith("float"):
             weight.assign((1 - share) * ops.convert_to_numpy(weight) + share * before)
 
 
 def _decoder_weights(model: CaptionModel) -> dict[str, Any]:
     """The trainable weights of a network by name, without those of an encoder it holds."""
-    eyes = {id(weight) for weight in model.encoder.weights} if model.encoder else set()
+    held = {id(weight) for weight in model.encoder.weights} if model.encoder else set()
     return {
-        weight.path.partition("/")[2]: weight for weight in model.weights if weight.trainable and id(weight) not in eyes
+        weight.path.partition("/")[2]: weight for weight in model.weights if weight.trainable and id(weight) not in held
     }
 
 

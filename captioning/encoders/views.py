@@ -24,9 +24,9 @@ def view(image: Path, size: int, digest: str, number: int) -> np.ndarray:
     mirrored = pixels[:, ::-1] if number % 2 else pixels
     if number in (0, 1):
         return mirrored
-    chance = np.random.default_rng([int(digest[:12], 16), number % 2**32])
-    share = chance.uniform(smallest, 1)
-    left, top = chance.uniform(0, 1 - share, 2) * len(pixels)
+    rng = np.random.default_rng([int(digest[:12], 16), number % 2**32])
+    share = rng.uniform(smallest, 1)
+    left, top = rng.uniform(0, 1 - share, 2) * len(pixels)
     box = (left, top, left + share * len(pixels), top + share * len(pixels))
     picture = Image.fromarray(np.ascontiguousarray(mirrored))
     return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=box))

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from captioning.errors import DataError
 from captioning.evaluation import metrics
-from captioning.evaluation.scoring import Prediction, image_list_hash, read_predictions, score_card, tokens
+from captioning.evaluation.predictions import Prediction, read_predictions, tokens
+from captioning.evaluation.scoring import image_list_hash, score_card
 
 ALIKE = ("split", "image_list_sha256", "references_per_image", "tokeniser")  # in cards that can be compared
 GIVEN = "given"  # the split of a predictions file, which does not say of which it is

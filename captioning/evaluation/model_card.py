@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from captioning.data.images import read_image
-from captioning.evaluation.scoring import Prediction, Ranked, card_text, worst_first
+from captioning.evaluation.predictions import Prediction, Ranked, worst_first
+from captioning.evaluation.scoring import card_text
 from captioning.evaluation.word_use import Use, rates_text
 from captioning.plots.attention import THUMBNAIL, sheet_png
 from captioning.plots.layout import scaled

@@ -5,24 +5,23 @@ The file is scored, not the captioner, so that what was scored can be read and s
 
 import datetime
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from captioning.data.dataset import Dataset
-from captioning.data.tokenizer import normalise
 from captioning.errors import DataError, ImageError
 from captioning.evaluation import metrics
+from captioning.evaluation.predictions import Prediction, predictions_of, predictions_text, read_predictions, tokens
 from captioning.evaluation.word_use import word_use
 from captioning.inference import confidence
 from captioning.inference.confidence import Calibration
 from captioning.inference.folder import caption_images, told
 from captioning.options import DecodeOptions
-from captioning.runtime.files import write_whole
+from captioning.runtime.files import atomic_write
 
 TOKENISER = "lower case, no punctuation, 's apart"
 GREEDY = DecodeOptions(strategy="greedy")
@@ -37,45 +36,6 @@ class Validation(NamedTuple):
     samples: list[str]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One image's caption and its references; `image` is its name within the data set."""
-
-    image: str
-    caption: str
-    references: tuple[str, ...]
-
-
-class Ranked(NamedTuple):
-    """A prediction, which of its references it is closest to, and its CIDEr-D among all of its split."""
-
-    prediction: Prediction
-    closest: str
-    score: float
-
-
-def predictions_text(predictions: Sequence[Prediction]) -> str:
-    """The contents of a predictions file: one JSON record a line."""
-    return "".join(json.dumps(asdict(prediction), ensure_ascii=False) + "\n" for prediction in predictions)
-
-
-def read_predictions(path: Path) -> list[Prediction]:
-    """The predictions of a file that holds what `predictions_text` gives, or any with the same three fields."""
-    with open(path, encoding="utf-8") as lines:
-        return [_prediction(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
-
-
-def _prediction(line: str, place: str) -> Prediction:
-    try:
-        record = json.loads(line)
-        image, caption, references = record["image"], record["caption"], record["references"]
-        if not isinstance(references, list) or not all(isinstance(text, str) for text in (image, caption, *references)):
-            raise TypeError("two texts and a list of texts are needed")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{place} is not a prediction ({error}): image, caption, references expected.") from None
-    return Prediction(image, caption, tuple(references))
-
-
 def caption_split(captioner: Any, features: Any, images: Iterable[Path], options: Any = None) -> list[Any]:
     """The captioner's Captions for images whose features are cached; no cache holds their mirror images'."""
     images, options = list(images), options or captioner.options
@@ -84,29 +44,6 @@ def caption_split(captioner: Any, features: Any, images: Iterable[Path], options
     rows = np.array([features.rows[image] for image in images])
     parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
     return [caption for part in parts for caption in captioner.caption_features(features.array[part], options)]
-
-
-def predictions_of(captions: Iterable[Any], split: Mapping[Path, Sequence[str]], folder: Path) -> list[Prediction]:
-    """Captions beside their references; images are named relative to the folder."""
-    pairs = zip(split.items(), captions, strict=True)
-    return [Prediction(_name(image, folder), str(text), tuple(references)) for (image, references), text in pairs]
-
-
-def _name(image: Path, folder: Path) -> str:
-    return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else image.name
-
-
-def worst_first(predictions: Sequence[Prediction]) -> list[Ranked]:
-    """The predictions by their CIDEr-D, which rises; those that are as bad as each other stay in their order."""
-    said = [tokens(prediction.caption) for prediction in predictions]
-    references = [[tokens(text) for text in prediction.references] for prediction in predictions]
-    cider = metrics.CiderD(references)
-    scores = cider.score(said, references)
-    counts = [len(texts) for texts in references]
-    singly = cider.score(np.repeat(said, counts).tolist(), [[text] for texts in references for text in texts])
-    rows = zip(predictions, np.split(singly, np.cumsum(counts)[:-1]), scores, strict=True)
-    ranked = [Ranked(each, each.references[likeness.argmax()], float(score)) for each, likeness, score in rows]
-    return sorted(ranked, key=lambda each: each.score)
 
 
 def calibrate(captions: Sequence[Any], split: Mapping[Path, Sequence[str]]) -> tuple[Calibration, float] | None:
@@ -165,7 +102,7 @@ def evaluate(
     if not captions:
         raise DataError(f"None of the {len(found):,} images of the {split} split can be read; first: {problems[0]}")
     readable = {image: references[image] for image in captions}
-    write_whole(predictions, predictions_text(predictions_of(captions.values(), readable, root)))
+    atomic_write(predictions, predictions_text(predictions_of(captions.values(), readable, root)))
     about = {"data": dataset.name, "images_left_out": len(problems), "decoding": asdict(options)}
     return score_card(read_predictions(predictions), split=split, about=about, java=java), problems
 
@@ -204,11 +141,6 @@ def score_card(
         "versions": metrics.versions(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
-
-
-def tokens(text: str) -> str:
-    """A caption as it is scored."""
-    return " ".join(normalise(text))
 
 
 def image_list_hash(images: Sequence[str]) -> str:

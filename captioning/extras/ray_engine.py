@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from captioning.encoders import features
+from captioning.encoders.registry import build_encoder
 from captioning.errors import CaptioningError, ImageError, MissingExtra
 from captioning.inference import folder as album
 from captioning.options import DecodeOptions
@@ -97,7 +98,7 @@ def _chance_kept() -> Iterator[None]:
 def _grids(size: int, encoder: tuple[str, str] | None) -> Work:
     if encoder:
         import_keras()
-    network = features.build_encoder(*encoder, size) if encoder else None
+    network = build_encoder(*encoder, size) if encoder else None
     return lambda looks: np.concatenate([rows for _, rows in features.look_at(dict(looks), size, network)])
 
 

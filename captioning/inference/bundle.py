@@ -22,15 +22,15 @@ import keras
 import numpy as np
 
 from captioning.data.tokenizer import Tokenizer
-from captioning.decoder.ensemble import Ensemble, Eyes
+from captioning.decoder.ensemble import ConcatenatedEncoders, Ensemble
 from captioning.decoder.model import CaptionModel, ModelConfig, count_weights
-from captioning.encoders.features import PROBES, build_encoder, digest_of, earlier_weights, image_size_of, probe
+from captioning.encoders.registry import PROBES, build_encoder, digest_of, earlier_weights, image_size_of, probe
 from captioning.errors import BundleError, CaptioningError
 from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration
-from captioning.inference.weights_file import halve, in_half, look_over
+from captioning.inference.weights_file import halve, to_float16, validate_hdf5
 from captioning.options import DecodeOptions, ModelOptions
-from captioning.runtime.files import explain_disk_errors, sync_folder, write_whole
+from captioning.runtime.files import atomic_write, explain_disk_errors, sync_folder
 
 FORMAT = 1
 WEIGHTS = "model.weights.h5"
@@ -46,14 +46,14 @@ class Parts:
     model: CaptionModel
     tokenizer: Tokenizer
     encoder: keras.Model | None  # None where the model holds it
-    eye: ModelOptions  # which encoder, at which image size
+    model_options: ModelOptions  # which encoder, at which image size
     decoding: DecodeOptions
     calibration: Calibration | None = None
     whole: bool = True  # whether an encoder that the model holds is kept whole, or its last stage alone
 
     def captioner(self) -> Captioner:
         """The captioner that these parts make."""
-        size = image_size_of(self.eye.encoder, self.eye.image_size)
+        size = image_size_of(self.model_options.encoder, self.model_options.image_size)
         return Captioner(
             self.model,
             self.tokenizer,
@@ -64,14 +64,14 @@ class Parts:
         )
 
 
-def settled(parts: Parts) -> Parts:
+def as_saved(parts: Parts) -> Parts:
     """The parts after a training as `load` will build them: in float32, each weight as the file will keep it."""
     keras.config.set_dtype_policy("float32")
-    eye = parts.eye
-    own = build_encoder(eye.encoder, "none", eye.image_size) if parts.encoder is None else None
+    model_options = parts.model_options
+    own = build_encoder(model_options.encoder, "none", model_options.image_size) if parts.encoder is None else None
     model = CaptionModel(parts.model.config, own)
     model.build()
-    model.set_weights([in_half(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
+    model.set_weights([to_float16(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
     if not parts.whole:
         _assign(earlier_weights(own), earlier_weights(parts.model.encoder))
     return replace(parts, model=model)
@@ -94,9 +94,9 @@ def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about:
     with explain_disk_errors(folder):
         shutil.rmtree(fresh, ignore_errors=True)
         for name, data in files.items():
-            write_whole(fresh / name, data)
+            atomic_write(fresh / name, data)
         config = json.loads(json.dumps(_config(parts, files, about)))
-        write_whole(fresh / "config.json", json.dumps(config | {"sum": _sum(config)}, indent=2))
+        atomic_write(fresh / "config.json", json.dumps(config | {"sum": _sum(config)}, indent=2))
         _swap(fresh, folder)
 
 
@@ -125,16 +125,16 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
         name: hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
         for name, data in files.items()
     }
-    eye = parts.encoder or parts.model.encoder
+    encoder = parts.encoder or parts.model.encoder
     return {
         "format": FORMAT,
         "model": asdict(parts.model.config),
         "encoder": {
-            "name": parts.eye.encoder,
-            "image_size": image_size_of(parts.eye.encoder, parts.eye.image_size),
+            "name": parts.model_options.encoder,
+            "image_size": image_size_of(parts.model_options.encoder, parts.model_options.image_size),
             "trained": parts.encoder is None,
             "whole": parts.whole,
-            "probe": probe(eye),
+            "probe": probe(encoder),
         },
         "decoding": asdict(parts.decoding),
         "calibration": asdict(parts.calibration) if parts.calibration else None,
@@ -198,11 +198,11 @@ def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet
     for parts, folder in zip(more, others, strict=True):
         _check_alike(parts, Path(folder), first, Path(path))
     encoders = [parts.encoder or parts.model.encoder for parts in (first, *more)]
-    apart = len(set(map(digest_of, encoders))) > 1
-    ensemble = Ensemble([parts.model for parts in (first, *more)], apart=apart)
-    eyes = Eyes(encoders) if apart else encoders[0]
+    separate_encoders = len(set(map(digest_of, encoders))) > 1
+    ensemble = Ensemble([parts.model for parts in (first, *more)], separate_encoders=separate_encoders)
+    encoder = ConcatenatedEncoders(encoders) if separate_encoders else encoders[0]
     # how sure one is says nothing of them all
-    return replace(first, model=ensemble, encoder=eyes, calibration=None).captioner()
+    return replace(first, model=ensemble, encoder=encoder, calibration=None).captioner()
 
 
 def _load(folder: Path, encoder_weights: str) -> Parts:
@@ -210,9 +210,9 @@ def _load(folder: Path, encoder_weights: str) -> Parts:
         folder = _aside(folder)
     saved = check(folder)
     tokenizer = Tokenizer.from_json(_text(folder, VOCABULARY))
-    eye = saved.eye
+    model_options = saved.model_options
     is_here = saved.is_trained and saved.is_whole
-    encoder = build_encoder(eye.encoder, "none" if is_here else encoder_weights, eye.image_size)
+    encoder = build_encoder(model_options.encoder, "none" if is_here else encoder_weights, model_options.image_size)
     _check_sizes(folder, saved.model, tokenizer, encoder)
     earlier = [] if saved.is_whole else earlier_weights(encoder)
     fetched = [keras.ops.copy(weight) for weight in earlier]
@@ -220,11 +220,11 @@ def _load(folder: Path, encoder_weights: str) -> Parts:
     _assign(earlier, fetched)
     if not _answer_alike(probe(encoder), saved.probe):
         raise BundleError(
-            f"{folder} was trained with other weights of {eye.encoder} than these ({encoder_weights}); "
+            f"{folder} was trained with other weights of {model_options.encoder} than these ({encoder_weights}); "
             "give the ones of its training as encoder_weights."
         )
     encoder = None if saved.is_trained else encoder
-    return Parts(model, tokenizer, encoder, eye, saved.decoding, saved.calibration, saved.is_whole)
+    return Parts(model, tokenizer, encoder, model_options, saved.decoding, saved.calibration, saved.is_whole)
 
 
 def _answer_alike(answers: Any, saved: np.ndarray) -> bool:
@@ -234,7 +234,7 @@ def _answer_alike(answers: Any, saved: np.ndarray) -> bool:
 def _check_alike(parts: Parts, folder: Path, first: Parts, whose: Path) -> None:
     if parts.tokenizer.words != first.tokenizer.words:
         raise BundleError(f"{folder} and {whose} have different words; choose trainings on the same captions.")
-    sizes = [image_size_of(each.eye.encoder, each.eye.image_size) for each in (parts, first)]
+    sizes = [image_size_of(each.model_options.encoder, each.model_options.image_size) for each in (parts, first)]
     regions = [each.model.config.num_regions for each in (parts, first)]
     if sizes[0] != sizes[1] or regions[0] != regions[1]:
         raise BundleError(
@@ -256,7 +256,7 @@ def check(folder: Path) -> "_Saved":
 @dataclass(frozen=True)
 class _Saved:
     model: ModelConfig
-    eye: ModelOptions
+    model_options: ModelOptions
     is_trained: bool
     is_whole: bool
     probe: np.ndarray
@@ -291,11 +291,11 @@ def _read_config(folder: Path) -> _Saved:
 
 
 def _understand(config: dict[str, Any]) -> _Saved:
-    model, eye = _record(ModelConfig, config["model"]), config["encoder"]
+    model, network = _record(ModelConfig, config["model"]), config["encoder"]
     shared = {name: value for name, value in asdict(model).items() if name in ModelOptions.__dataclass_fields__}
-    options = {"encoder": eye["name"], "image_size": eye["image_size"]}
-    answers = np.asarray(eye["probe"], "float64")
-    is_trained, is_whole = eye["trained"], eye.get("whole", True)
+    options = {"encoder": network["name"], "image_size": network["image_size"]}
+    answers = np.asarray(network["probe"], "float64")
+    is_trained, is_whole = network["trained"], network.get("whole", True)
     if answers.shape != (PROBES,) or not isinstance(is_trained, bool) or not isinstance(is_whole, bool):
         raise ValueError(f"an encoder with trained {is_trained}, whole {is_whole} and {answers.size} probes")
     kind, curve = _record(ModelOptions, shared | options), config.get("calibration")
@@ -355,7 +355,7 @@ def _model(folder: Path, config: ModelConfig, encoder: keras.Model | None) -> Ca
     model = CaptionModel(config, encoder)
     model.build()
     try:
-        look_over(folder / WEIGHTS, sum(math.prod(variable.shape) for variable in model.variables))
+        validate_hdf5(folder / WEIGHTS, sum(math.prod(variable.shape) for variable in model.variables))
         model.load_weights(folder / WEIGHTS)
     except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its config.json: {str(error).splitlines()[0]}") from error

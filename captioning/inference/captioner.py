@@ -12,23 +12,20 @@ from typing import Any
 
 import numpy as np
 from keras import ops
-from PIL import Image
 
 from captioning.data.images import read_image
 from captioning.data.tokenizer import END, PAD, START, UNKNOWN, Tokenizer, normalise
-from captioning.decoder.search import Decoded, Decoder, Rules
+from captioning.decoder.search import CaptionSearch, SearchResult, SearchRules
 from captioning.errors import CaptioningError
 from captioning.inference.confidence import Calibration, signals
+from captioning.inference.regions import Region, regions_within
 from captioning.options import DecodeOptions
 
 BATCH = 64
 MANY = 16  # full batches after which a search is worth being compiled once more, by XLA
-FINE = 256  # lines of the mask that a box becomes
 KEPT = 256  # images whose grids are remembered
 NO_CAPTION = -1e6  # scores below this belong to no caption
 ENDING = "(end)"  # how the end of a caption is called where words are listed
-
-Region = tuple[float, float, float, float] | np.ndarray  # left, top, right, bottom as shares of the image, or a mask
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,8 +70,8 @@ class Captioner:
     ) -> None:
         self.model, self.tokenizer, self.encoder = model, tokenizer, encoder or model.encoder
         self.image_size, self.options, self.calibration = image_size, options, calibration
-        self._decoder = functools.lru_cache(maxsize=8)(lambda rules, often: Decoder(model, rules, often=often))
-        self._full_batches: Counter[Rules] = Counter()
+        self._decoder = functools.lru_cache(maxsize=8)(lambda rules, jit: CaptionSearch(model, rules, jit=jit))
+        self._full_batches: Counter[SearchRules] = Counter()
         self._grids: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def caption(
@@ -126,7 +123,7 @@ class Captioner:
         """The Captions for features as `features` gives them, or for images where the model holds the encoder."""
         options = options or self.options
         rules, prefix, where = self._rules(options), self._prefix(begin, options), self._where(region)
-        chance = np.random.default_rng(options.sampling_seed)
+        rng = np.random.default_rng(options.sampling_seed)
         captions: list[Caption] = []
         for first in range(0, len(features), BATCH):
             part = np.asarray(features[first : first + BATCH])
@@ -136,12 +133,12 @@ class Captioner:
                 for name, row in (("prefix", prefix), ("where", where))
                 if row is not None
             }
-            found = self._decoder_for(rules, len(padded)).search(padded, chance=chance, **alike)
+            found = self._decoder_for(rules, len(padded)).search(padded, rng=rng, **alike)
             _refuse_nonsense(found)
             captions += [self._caption(found, row, options) for row in range(len(part))]
         return captions
 
-    def _decoder_for(self, rules: Rules, count: int) -> Decoder:
+    def _decoder_for(self, rules: SearchRules, count: int) -> CaptionSearch:
         is_full = count == BATCH
         if is_full:
             self._full_batches[rules] += 1
@@ -172,13 +169,13 @@ class Captioner:
     def _name(self, word: int) -> str:
         return ENDING if word == END else self.tokenizer.words[word]
 
-    def _rules(self, options: DecodeOptions) -> Rules:
+    def _rules(self, options: DecodeOptions) -> SearchRules:
         forced, forbidden = self._ids(options.force, "--force"), self._ids(options.forbid, "--forbid")
         count = options.num_beams if options.strategy == "beam" else options.num_captions  # all beams tell how sure
         compiled = dataclasses.replace(
             options, num_captions=count, force=(), forbid=(), sampling_seed=0, mirrored=False
         )
-        return Rules(compiled, forced, forbidden)
+        return SearchRules(compiled, forced, forbidden)
 
     def _ids(self, phrases: Sequence[str], flag: str) -> tuple[int, ...]:
         words = list(dict.fromkeys(word for phrase in phrases for word in normalise(phrase)))
@@ -207,7 +204,7 @@ class Captioner:
     def _where(self, region: Region | None) -> np.ndarray | None:
         return None if region is None else regions_within(region, _side(self.model.config.num_regions)).reshape(-1)
 
-    def _caption(self, found: Decoded, row: int, options: DecodeOptions) -> Caption:
+    def _caption(self, found: SearchResult, row: int, options: DecodeOptions) -> Caption:
         ranks = [rank for rank in range(found.tokens.shape[1]) if _exists(found, row, rank)]
         best, *others = [self._spell(found, row, rank) for rank in ranks]
         sure = None
@@ -215,7 +212,7 @@ class Captioner:
             sure = self.calibration.confidence(*signals(best, others))
         return dataclasses.replace(best, alternatives=tuple(others[: options.num_captions - 1]), confidence=sure)
 
-    def _spell(self, found: Decoded, row: int, rank: int) -> Caption:
+    def _spell(self, found: SearchResult, row: int, rank: int) -> Caption:
         texts = self.tokenizer.split(found.tokens[row, rank])
         probabilities = np.exp(found.log_probs[row, rank])
         side = _side(found.attention.shape[-1])
@@ -235,26 +232,7 @@ def _mean(grids: Sequence[np.ndarray], mirrored: Sequence[np.ndarray]) -> list[n
     return [(one + other) / 2 for one, other in zip(grids, turned, strict=True)]
 
 
-def regions_within(region: Region, side: int) -> np.ndarray:
-    """The regions, (side, side), of which a box or a mask over the image covers the most, or half as much as that."""
-    if isinstance(region, np.ndarray):
-        mask = Image.fromarray((region > 0).astype("float32"))
-    else:
-        left, top, right, bottom = region
-        across, down = _covered(left, right), _covered(top, bottom)
-        mask = Image.fromarray(np.outer(down, across).astype("float32"))
-    covered = np.asarray(mask.resize((side, side), Image.Resampling.BOX))
-    if not covered.max() > 0:
-        raise CaptioningError("The region is empty or outside the image; mark some part of the image.")
-    return covered >= covered.max() / 2
-
-
-def _covered(low: float, high: float) -> np.ndarray:
-    lines = np.arange(FINE)
-    return np.clip(np.minimum(lines + 1, high * FINE) - np.maximum(lines, low * FINE), 0, 1)
-
-
-def _refuse_nonsense(found: Decoded) -> None:
+def _refuse_nonsense(found: SearchResult) -> None:
     if np.isnan(found.log_probs[:, 0]).any():
         raise CaptioningError(
             "The network's numbers for this picture are none (NaN), so there is no caption of it: its weights or its"
@@ -262,7 +240,7 @@ def _refuse_nonsense(found: Decoded) -> None:
         )
 
 
-def _exists(found: Decoded, row: int, rank: int) -> bool:
+def _exists(found: SearchResult, row: int, rank: int) -> bool:
     return rank == 0 or float(found.scores[row, rank]) > NO_CAPTION
 
 

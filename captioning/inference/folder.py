@@ -16,13 +16,13 @@ from tqdm import tqdm
 from captioning.data.dataset import find_images
 from captioning.data.images import read_image
 from captioning.errors import DataError, ImageError
-from captioning.inference.writers import Book, name_of
+from captioning.inference.writers import CaptionWriter, name_of
 from captioning.options import DecodeOptions
 
 BATCH = 64
 
 
-def gather_images(paths: Sequence[Path]) -> list[Path]:
+def find_images_in(paths: Sequence[Path]) -> list[Path]:
     """The images that the paths name, those in folders and the folders within included, each once."""
     images: list[Path] = []
     for path in paths:
@@ -33,8 +33,8 @@ def gather_images(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(images))
 
 
-def caption_album(
-    caption: Callable[[list[Path]], Iterable[dict[Path, Any]]], images: Sequence[Path], book: Book
+def caption_folder(
+    caption: Callable[[list[Path]], Iterable[dict[Path, Any]]], images: Sequence[Path], book: CaptionWriter
 ) -> list[str]:
     """Adds to the book the captions of the images it does not hold; returns a sentence for each image left out.
 

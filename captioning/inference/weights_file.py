@@ -20,7 +20,7 @@ def halve(whole: Path, half: Path) -> None:
             if isinstance(entry, h5py.Group):
                 kept = target.create_group(name)
             else:
-                data = in_half(entry[()])
+                data = to_float16(entry[()])
                 kept = target.create_dataset(name, data.shape, data.dtype)  # zeros, which take no room
                 if data.any():
                     kept[()] = data
@@ -29,12 +29,12 @@ def halve(whole: Path, half: Path) -> None:
         source.visititems(copy)
 
 
-def in_half(weight: np.ndarray) -> np.ndarray:
+def to_float16(weight: np.ndarray) -> np.ndarray:
     """The weight as it is kept: float32 becomes float16, nothing infinity, all else stays."""
     return np.clip(weight, -MOST, MOST).astype("float16") if weight.dtype == np.float32 else weight
 
 
-def look_over(path: Path, most: int) -> None:
+def validate_hdf5(path: Path, most: int) -> None:
     """Raises ValueError where a file holds more than `most` numbers, or not as they are: packed, or in other files."""
     count = 0
 

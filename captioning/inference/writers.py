@@ -5,13 +5,11 @@ Knows nothing of how captions come about.
 
 import contextlib
 import csv
-import io
 import json
 import re
 import sys
 import textwrap
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +18,8 @@ from tqdm import tqdm
 
 from captioning.errors import CaptioningError, DataError
 from captioning.inference.confidence import SURE
-from captioning.runtime.files import explain_disk_errors, write_whole
+from captioning.runtime.files import atomic_write, explain_disk_errors
+from captioning.runtime.safe_csv import csv_row
 
 COLUMNS = ("image", "caption", "confidence", "score", "alternatives")
 ALT_LENGTH = 125  # characters
@@ -29,14 +28,13 @@ ALT_PREFIX = re.compile(
     r"(?:picture|photo|photograph|image)s? (?:of|showing) (?=\w)",
     re.IGNORECASE,
 )
-FORMULA = re.compile(r"\s*['=+@-]|\s")  # what a spreadsheet may run, and the mark that keeps it from that
 ONE_LINE = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class BookOptions:
+class OutputOptions:
     """Where captions are written and how; the format is what the output's name ends in, unless it is given."""
 
     format: str = ""
@@ -70,7 +68,7 @@ class BookOptions:
                 raise CaptioningError(sentence)
 
 
-class Book(Protocol):
+class CaptionWriter(Protocol):
     """What holds captions: an image in it is done; `add` returns a sentence for each image that it refuses."""
 
     def __contains__(self, image: Path) -> bool: ...
@@ -79,7 +77,7 @@ class Book(Protocol):
 
 
 @contextlib.contextmanager
-def opened(options: BookOptions, *, several: bool) -> Iterator[Book]:
+def open_writer(options: OutputOptions, *, several: bool) -> Iterator[CaptionWriter]:
     """The book that the options describe; `several`: captions have alternatives. A JSON file is written at the end."""
     if options.sidecar:
         yield _Sidecars(options, several)
@@ -93,7 +91,7 @@ def opened(options: BookOptions, *, several: bool) -> Iterator[Book]:
 
 
 @contextlib.contextmanager
-def _written_whole(output: Path, options: BookOptions, several: bool) -> Iterator[Book]:
+def _written_whole(output: Path, options: OutputOptions, several: bool) -> Iterator[CaptionWriter]:
     """The records are lines of a .part file beside the output until all are there."""
     part = output.with_name(f"{output.name}.part")
     before: dict[str, str] = {}
@@ -106,7 +104,7 @@ def _written_whole(output: Path, options: BookOptions, several: bool) -> Iterato
     yield book
     if part.exists():
         records = before | {READ["json"](line): line.strip() for line in _whole_lines(part)}
-        write_whole(output, "[\n" + ",\n".join(records.values()) + "\n]\n")
+        atomic_write(output, "[\n" + ",\n".join(records.values()) + "\n]\n")
         part.unlink()
 
 
@@ -131,7 +129,7 @@ def _not_ours(path: Path, error: Exception) -> DataError:
 
 
 class _Terminal:
-    def __init__(self, options: BookOptions, several: bool) -> None:
+    def __init__(self, options: OutputOptions, several: bool) -> None:
         self._options, self._several = options, several
         self._header = _header(options, several)
 
@@ -150,7 +148,7 @@ class _Terminal:
 class _Lines:
     """A file to which each batch adds lines; those of an earlier run are kept."""
 
-    def __init__(self, path: Path, options: BookOptions, several: bool) -> None:
+    def __init__(self, path: Path, options: OutputOptions, several: bool) -> None:
         self._path, self._options, self._several = path, options, several
         self._header, read = _header(options, several), READ[options.kind]
         self.done: set[str] = set()
@@ -187,7 +185,7 @@ class _Lines:
 class _Sidecars:
     """A .txt or .json file beside each image, called like it."""
 
-    def __init__(self, options: BookOptions, several: bool) -> None:
+    def __init__(self, options: OutputOptions, several: bool) -> None:
         self._options, self._several = options, several
         self._owners: dict[Path, Path] = {}
 
@@ -203,7 +201,7 @@ class _Sidecars:
             place = self._place(image)
             owner = place if place == image else self._owners.setdefault(place, image)
             if owner == image != place:
-                write_whole(place, self._text(place, _record(image, caption, self._options, self._several)))
+                atomic_write(place, self._text(place, _record(image, caption, self._options, self._several)))
             else:
                 problems.append(f"{name_of(image)} would share {place.name} with {owner.name}; use --output for it.")
         return problems
@@ -232,7 +230,7 @@ def alt_text(caption: str) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def _record(image: Path, caption: Any, options: BookOptions, several: bool) -> Record:
+def _record(image: Path, caption: Any, options: OutputOptions, several: bool) -> Record:
     worded = alt_text if options.alt_text else str
     sure = None if caption.confidence is None else round(caption.confidence, 3)
     values = (name_of(image), worded(str(caption)), sure, round(caption.score, 4))
@@ -269,18 +267,7 @@ def _csv_line(record: Record) -> str:
     return csv_row(" | ".join(cell) if isinstance(cell, list) else cell for cell in record.values())
 
 
-def csv_row(cells: Iterable[str | float | None]) -> str:
-    """A line of CSV: each text in quotes, and with a mark before it where a spreadsheet may take it for a formula."""
-    row = io.StringIO()
-    csv.writer(row, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerow(map(_safe, cells))
-    return row.getvalue()
-
-
-def _safe(cell: str | float | None) -> str | float | None:
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(unicodedata.normalize("NFKC", cell)) else cell
-
-
-def _header(options: BookOptions, several: bool) -> str:
+def _header(options: OutputOptions, several: bool) -> str:
     return csv_row(COLUMNS if several else COLUMNS[:-1]) if options.kind == "csv" else ""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from captioning.errors import CaptioningError
 
 
-def shared_by(count: int) -> contextlib.AbstractContextManager[None]:
+def data_parallel(count: int) -> contextlib.AbstractContextManager[None]:
     """The block in which models are built and trained on so many devices; with one, all is as outside of it."""
     if count == 1:
         return contextlib.nullcontext()
@@ -31,7 +31,7 @@ def shared_by(count: int) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def undivided() -> Iterator[None]:
+def without_distribution() -> Iterator[None]:
     """The block in which a model's predictions are compiled for batches of any size, seen whole by every device.
 
     Keras would else hold them to the weights that are trainable now, and a later phase may train others.

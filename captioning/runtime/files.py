@@ -49,7 +49,7 @@ def _in_words(count: int) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, earlier: Path | None = None) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, earlier: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write under a temporary name; when the block ends well it is on the disk and takes the real name.
 
     What had that name is then gone, or is called `earlier`.
@@ -72,9 +72,9 @@ def replacing(path: Path, *, earlier: Path | None = None) -> Iterator[BinaryIO]:
             raise
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def atomic_write(path: Path, data: bytes | str) -> None:
     """Writes a file so that there is never half of it."""
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
@@ -89,7 +89,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Keeps a folder to this process until the block ends or the process dies; a second one is refused.
 
     A folder in which nothing was left is gone afterwards.

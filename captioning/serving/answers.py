@@ -7,16 +7,16 @@ from typing import Any
 
 from captioning.errors import ImageError
 from captioning.inference.confidence import SURE
-from captioning.inference.writers import csv_row
-from captioning.serving.pool import Shelf, all_beams
-from captioning.serving.session import Described
+from captioning.runtime.safe_csv import csv_row
+from captioning.serving.pool import CaptionerPool, all_beams
+from captioning.serving.session import CaptionSession
 
 COLUMNS = ("image", "caption", "confidence", "problem")
 
 Row = dict[str, Any]
 
 
-def answer(described: Described) -> dict[str, Any]:
+def answer(described: CaptionSession) -> dict[str, Any]:
     """A caption word by word, each with the words that could stand there; shares are 0 to 1."""
     caption = described.caption
     return {
@@ -41,7 +41,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def caption_each(shelf: Shelf, bundle: str, paths: Iterable[str]) -> Iterator[Row]:
+def caption_each(shelf: CaptionerPool, bundle: str, paths: Iterable[str]) -> Iterator[Row]:
     """A row for every picture: its caption and confidence, or why it cannot be read.
 
     The captioner is lent for one picture at a time, so that others who ask in the meantime are answered.

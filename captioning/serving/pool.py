@@ -33,7 +33,7 @@ def _pocket_first(folder: Path) -> tuple[bool, str]:
     return folder.name != POCKET, folder.name
 
 
-class Shelf:
+class CaptionerPool:
     """Captioners by name; the name is that of the bundle's folder."""
 
     def __init__(self, folders: Sequence[Path], *, encoder_weights: str = "imagenet") -> None:

@@ -17,7 +17,7 @@ from captioning.inference.captioner import ENDING, Caption
 from captioning.inference.confidence import SURE
 from captioning.options import DecodeOptions
 from captioning.serving.adjustments import AS_IT_IS, Adjustments, shown
-from captioning.serving.pool import Shelf, all_beams
+from captioning.serving.pool import CaptionerPool, all_beams
 from captioning.serving.regions import Region, Strokes, looked_at
 
 DIALS = tuple(field.name for field in dataclasses.fields(DecodeOptions))
@@ -27,7 +27,7 @@ Choices = list[list[tuple[str, float]]]  # for every word of a caption and for i
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Described:
+class CaptionSession:
     """What one person looks at: a picture, how it was asked for, the captions found, and which of them is shown."""
 
     bundle: str
@@ -62,13 +62,13 @@ class Described:
 
 
 def describe(
-    shelf: Shelf,
+    shelf: CaptionerPool,
     bundle: str,
     path: str,
     options: DecodeOptions | None = None,
     adjustments: Adjustments = AS_IT_IS,
     region: Region | None = None,
-) -> Described:
+) -> CaptionSession:
     """Captions the picture of a file; without options by the bundle's own search, with all the captions it finds."""
     view = adjustments.apply(shown(path))
     where = looked_at(region, view)
@@ -78,10 +78,10 @@ def describe(
         best = captioner.caption(pixels, options, region=where)
         choices = captioner.alternatives(pixels, best, options, region=where)
     captions = (dataclasses.replace(best, alternatives=()), *best.alternatives)
-    return Described(bundle, view, pixels, adjustments, options, region, captions, choices, shelf.data(bundle))
+    return CaptionSession(bundle, view, pixels, adjustments, options, region, captions, choices, shelf.data(bundle))
 
 
-def reworded(shelf: Shelf, described: Described, place: int, word: str) -> Described:
+def reworded(shelf: CaptionerPool, described: CaptionSession, place: int, word: str) -> CaptionSession:
     """The caption with another word at a place and the rest of the sentence sought again; one of its choices."""
     if word not in [choice for choice, _ in described.choices[place]]:
         raise CaptioningError(f"{word} is none of the other words offered there; choose one of them.")
@@ -97,7 +97,7 @@ def reworded(shelf: Shelf, described: Described, place: int, word: str) -> Descr
     return dataclasses.replace(described, captions=captions, choices=choices, rank=0)
 
 
-def _ended(captioner: Any, described: Described, place: int) -> Caption:
+def _ended(captioner: Any, described: CaptionSession, place: int) -> Caption:
     words = described.caption.words[:place]
     said = [captioner.tokenizer.id(word.text) for word in words]
     shares = [*(word.probability for word in words), dict(described.choices[place])[ENDING]]
@@ -105,7 +105,7 @@ def _ended(captioner: Any, described: Described, place: int) -> Caption:
     return Caption(captioner.tokenizer.decode(said), words, total / len(shares) ** described.options.length_penalty)
 
 
-def turned(shelf: Shelf, described: Described, rank: int) -> Described:
+def turned(shelf: CaptionerPool, described: CaptionSession, rank: int) -> CaptionSession:
     """The same picture with another of the captions found."""
     with shelf.captioner(described.bundle) as captioner:
         chosen = described.captions[rank]
@@ -148,6 +148,6 @@ def sureness(confidence: float | None) -> str:
     return f"{confidence:.0%} sure" if confidence >= SURE else f"not sure, {confidence:.0%}"
 
 
-def told(described: Described) -> str:
+def told(described: CaptionSession) -> str:
     """The caption and how sure it is, in one sentence."""
     return f"{described.caption.text or 'No words'}. {sureness(described.caption.confidence)}"

@@ -11,47 +11,47 @@ STRONGEST = 0.5  # share of another picture that shines through
 SMALLEST, LARGEST = 0.25, 0.75  # sides of what another picture covers, as shares
 
 
-def shifted(pixels: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def shifted(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The pictures (B, H, W, 3), each a little to some side; what that uncovers repeats the edge."""
     height, width = pixels.shape[1:3]
     wide = np.pad(pixels, ((0, 0), (SHIFTED, SHIFTED), (SHIFTED, SHIFTED), (0, 0)), mode="edge")
-    corners = chance.integers(0, 2 * SHIFTED + 1, (len(pixels), 2))
+    corners = rng.integers(0, 2 * SHIFTED + 1, (len(pixels), 2))
     return np.stack([own[y : y + height, x : x + width] for own, (y, x) in zip(wide, corners, strict=True)])
 
 
-def otherwise_lit(pixels: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def otherwise_lit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The pictures (B, H, W, 3) a little brighter or darker, warmer or colder, paler or more colourful."""
     pixels, count = pixels.astype("float32"), len(pixels)
 
     def factors(most: float, channels: int) -> np.ndarray:
-        return chance.uniform(1 - most, 1 + most, (count, 1, 1, channels)).astype("float32")
+        return rng.uniform(1 - most, 1 + most, (count, 1, 1, channels)).astype("float32")
 
     grey = pixels @ np.full((3, 1), 1 / 3, "float32")
     lit = (grey + factors(PALER, 1) * (pixels - grey)) * factors(BRIGHTER, 1) * factors(TINTED, 3)
     return np.clip(lit, 0, 255)
 
 
-def some_part(pictures: np.ndarray, side: int, chance: np.random.Generator) -> np.ndarray:
+def some_part(pictures: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """Some square of this side of each of the pictures (B, H, W, 3), every other time mirrored."""
-    corners = chance.integers(0, pictures.shape[1] - side + 1, (len(pictures), 2))
-    ways = chance.choice((1, -1), len(pictures))
+    corners = rng.integers(0, pictures.shape[1] - side + 1, (len(pictures), 2))
+    ways = rng.choice((1, -1), len(pictures))
     return np.stack(
         [own[y : y + side, x : x + side][:, ::way] for own, (y, x), way in zip(pictures, corners, ways, strict=True)]
     )
 
 
-def blended(pictures: np.ndarray, others: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def blended(pictures: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The pictures (B, S, S, 3), each with another one in it: shining through, beside it, or before it."""
     pictures, side = pictures.astype("float32"), pictures.shape[1]
     for picture, other in zip(pictures, others, strict=True):
-        way = chance.integers(3)
+        way = rng.integers(3)
         if way == 0:
-            picture += chance.uniform(0, STRONGEST) * (other - picture)
+            picture += rng.uniform(0, STRONGEST) * (other - picture)
             continue
-        extent = np.round(chance.uniform(SMALLEST, LARGEST, 2) * side).astype(int)
+        extent = np.round(rng.uniform(SMALLEST, LARGEST, 2) * side).astype(int)
         if way == 1:
-            extent[chance.integers(2)] = side
-        top, left = chance.integers(0, side - extent + 1)
+            extent[rng.integers(2)] = side
+        top, left = rng.integers(0, side - extent + 1)
         covered = slice(top, top + extent[0]), slice(left, left + extent[1])
         picture[covered] = other[covered]
     return pictures

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from captioning.errors import StorageError
-from captioning.runtime.files import explain_disk_errors, replacing
+from captioning.runtime.files import atomic_file, explain_disk_errors
 
 KEPT = 2  # the newest and the one before
 DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -46,7 +46,7 @@ def save_checkpoint(path: Path, recipe: dict[str, Any], progress: Progress, vari
     record = json.dumps({"format": 1, "recipe": recipe, "progress": plain, "counts": counts})
     arrays: dict[str, Any] = {f"variable_{number}": np.asarray(value) for number, value in enumerate(variables)}
     arrays |= {f"best_{number}": value for number, value in enumerate(progress.best_weights)}
-    with replacing(path, earlier=_earlier(path)) as file:
+    with atomic_file(path, earlier=_earlier(path)) as file:
         np.savez(file, record=np.frombuffer(record.encode(), "uint8"), **arrays)
 
 

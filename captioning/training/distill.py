@@ -19,20 +19,28 @@ from tqdm import tqdm
 
 from captioning.data.check import clean, inspect
 from captioning.data.dataset import Dataset
-from captioning.data.image_index import catalogue
+from captioning.data.image_index import index_images
 from captioning.decoder.model import CaptionModel
-from captioning.decoder.transfer import take_over
-from captioning.encoders import networks as eyes
-from captioning.encoders.features import Features, build_encoder, digest_of, read_features, weights_key
+from captioning.decoder.transfer import copy_matching_weights
+from captioning.encoders import networks
+from captioning.encoders.features import Features, read_features
+from captioning.encoders.registry import build_encoder, digest_of, weights_key
 from captioning.errors import DataError, Stopped, StorageError
-from captioning.inference.bundle import Parts, load, save, settled, weights_bytes
+from captioning.inference.bundle import Parts, as_saved, load, save, weights_bytes
 from captioning.inference.captioner import Captioner
 from captioning.options import TEACHERS, DistillOptions, ModelOptions, RunOptions
-from captioning.runtime.files import hold, replacing, write_whole
+from captioning.runtime.files import atomic_file, atomic_write, exclusive_lock
 from captioning.training.augment import blended, halved, otherwise_lit, shifted, some_part
 from captioning.training.batches import epoch_order
 from captioning.training.checkpoint import Progress, has_checkpoint, load_checkpoint, save_checkpoint
-from captioning.training.trainer import StopRequest, Watch, diverged, forget, refuse_to_destroy, set_precision
+from captioning.training.trainer import (
+    ProgressCallback,
+    StopRequest,
+    check_overwrite,
+    clear_checkpoints,
+    diverged,
+    set_precision,
+)
 
 STUDENT, SUFFIX, PROJECTION = "pocket", ".weights.h5", "projection"
 LARGER = 2  # times the student's side is the teacher's; of strides of 16 and of 32 that makes the same regions
@@ -67,12 +75,12 @@ class Blends:
     rows: np.ndarray
     teacher: keras.Model
 
-    def draw(self, count: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """So many looks for the student, and what the teacher sees in them."""
         side = self.teacher.input_shape[1]
-        drawn = self.pixels[self.rows[chance.integers(0, len(self.rows), 2 * count)]]
-        parts = some_part(drawn, side, chance)
-        pictures = blended(parts[:count], parts[count:], chance)
+        drawn = self.pixels[self.rows[rng.integers(0, len(self.rows), 2 * count)]]
+        parts = some_part(drawn, side, rng)
+        pictures = blended(parts[:count], parts[count:], rng)
         return halved(pictures), np.asarray(self.teacher.predict_on_batch(pictures), "float32")
 
 
@@ -80,16 +88,16 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
     """Teaches a student on the training images; writes its weights, and before them a .json of how it was made."""
     output = Path(how.output)
     stem = output.name.removesuffix(SUFFIX)
-    workshop, folder = output.with_name(f"{stem}.training"), output.with_name(stem)
-    with hold(workshop):
-        refuse_to_destroy(output, workshop, RunOptions(resume=how.resume, overwrite=how.overwrite))
+    checkpoint_folder, folder = output.with_name(f"{stem}.training"), output.with_name(stem)
+    with exclusive_lock(checkpoint_folder):
+        check_overwrite(output, checkpoint_folder, RunOptions(resume=how.resume, overwrite=how.overwrite))
         if output.exists() and not (how.resume or how.overwrite):
             raise StorageError(f"{output} is a finished encoder: choose another --output, or --overwrite it.")
         if (how.captioner or how.words == "student") and folder.exists() and not (how.resume or how.overwrite):
             raise StorageError(f"{folder} is there, where the pocket captioner shall be: choose another --output.")
         before = student_of(how)
-        taught = load(how.captioner, encoder_weights=how.teacher_weights) if how.captioner else None
-        train, dev, blends, facts = prepare(dataset, how, taught)
+        base = load(how.captioner, encoder_weights=how.teacher_weights) if how.captioner else None
+        train, dev, blends, facts = prepare(dataset, how, base)
         set_precision(how.precision)
         keras.utils.set_random_seed(how.seed)
         student = build_encoder(STUDENT, "none", how.image_size)
@@ -97,20 +105,20 @@ def distill(dataset: Dataset, how: DistillOptions) -> None:
             student.set_weights(before.encoder.get_weights())
         print(f"{student.count_params():,} weights, {len(train):,} looks an epoch")
         if not how.resume:
-            forget(workshop)
-        progress = Teaching(student, how, train, blends, dev, workshop / "checkpoint.npz", facts).run()
+            clear_checkpoints(checkpoint_folder)
+        progress = Teaching(student, how, train, blends, dev, checkpoint_folder / "checkpoint.npz", facts).run()
         data = weights_bytes(student)
         facts |= {"dev_explained": progress.history[-1]["dev_explained"], "sha256": hashlib.sha256(data).hexdigest()}
-        write_whole(output.with_name(f"{stem}.json"), json.dumps(facts, indent=2))
+        atomic_write(output.with_name(f"{stem}.json"), json.dumps(facts, indent=2))
         begin = f"--encoder {STUDENT} --encoder-weights {output}"
-        if speaker := before if how.words == "student" else taught:
+        if speaker := before if how.words == "student" else base:
             parts = heir(speaker, student, how.captioner_size)
-            if speaker is taught:
+            if speaker is base:
                 read_back(parts.model, blends.teacher.get_layer(PROJECTION))
-            save(folder, settled(parts), files={}, about={"distilled": facts})
+            save(folder, as_saved(parts), files={}, about={"distilled": facts})
             begin = f"--bundle {folder}"
-        write_whole(output, data)
-        forget(workshop)
+        atomic_write(output, data)
+        clear_checkpoints(checkpoint_folder)
     print(f"\npython train.py {begin} trains a captioner on it")
 
 
@@ -125,10 +133,10 @@ def heir(speaker: Captioner, student: keras.Model, size: int = 0) -> Parts:
     grid = dict(zip(("num_regions", "feature_depth"), student.output_shape[1:], strict=True))
     model = CaptionModel(replace(speaker.model.config, **grid), student)
     model.build()
-    take_over(model, speaker.tokenizer.words, speaker)
+    copy_matching_weights(model, speaker.tokenizer.words, speaker)
     shared = {name: value for name, value in asdict(model.config).items() if name in ModelOptions.__dataclass_fields__}
-    eye = ModelOptions(encoder=STUDENT, image_size=student.input_shape[1], **shared)
-    return Parts(model, speaker.tokenizer, None, eye, speaker.options)
+    model_options = ModelOptions(encoder=STUDENT, image_size=student.input_shape[1], **shared)
+    return Parts(model, speaker.tokenizer, None, model_options, speaker.options)
 
 
 def read_back(model: CaptionModel, projection: keras.layers.Dense) -> None:
@@ -151,7 +159,7 @@ def student_of(how: DistillOptions) -> Captioner | None:
 
 
 def prepare(
-    dataset: Dataset, how: DistillOptions, taught: Captioner | None
+    dataset: Dataset, how: DistillOptions, base: Captioner | None
 ) -> tuple[Lessons, Lessons, Blends, dict[str, Any]]:
     """The lessons of all looks at the training images, those of the dev images, blends, and facts about it all."""
     cache, larger = Path(how.cache), LARGER * how.image_size
@@ -162,8 +170,8 @@ def prepare(
     if not train:
         raise DataError(f"{dataset.name} has no image to learn from; put some in a train split.")
     dev = list(splits.get("dev") or train)
-    images = {image: fact.sha256 for image, fact in catalogue([*train, *dev], cache).items()}
-    teacher, key = teacher_of(how, larger, taught)
+    images = {image: fact.sha256 for image, fact in index_images([*train, *dev], cache).items()}
+    teacher, key = teacher_of(how, larger, base)
     assert teacher.output_shape[1] == (how.image_size // 16) ** 2, "the teacher's regions are not the student's"
     sample = {image: images[image] for image in sorted(train, key=images.__getitem__)[:SAMPLE]}
     teacher, seen, kept = projected(teacher, sample, cache / f"{teacher.name}-{larger}-{key}")
@@ -183,11 +191,11 @@ def prepare(
     return lessons(pixels, grids, train), lessons(pixels, grids, dev, views=False), blends, facts
 
 
-def teacher_of(how: DistillOptions, size: int, taught: Captioner | None) -> tuple[keras.Model, str]:
+def teacher_of(how: DistillOptions, size: int, base: Captioner | None) -> tuple[keras.Model, str]:
     """What teaches, and a name for its weights: an encoder, or what a captioner takes up of every region it sees."""
-    if not taught:
+    if not base:
         return build_encoder(how.teacher, how.teacher_weights, size), weights_key(how.teacher_weights)
-    own = taught.encoder
+    own = base.encoder
     if own.name not in TEACHERS:
         raise DataError(
             f"{how.captioner} looks through {own.name}, whose regions are others than the pocket encoder's; "
@@ -195,7 +203,7 @@ def teacher_of(how: DistillOptions, size: int, taught: Captioner | None) -> tupl
         )
     encoder = build_encoder(own.name, "none", size)
     encoder.set_weights(own.get_weights())
-    reading = taught.model.feature_projection
+    reading = base.model.feature_projection
     taken_up = keras.layers.Dense(reading.units, reading.activation, dtype="float32", name="taken_up")
     teacher = keras.Model(encoder.input, taken_up(encoder.output), name=own.name)
     taken_up.set_weights(reading.get_weights())
@@ -219,16 +227,16 @@ def projected(teacher: keras.Model, sample: dict[Path, str], folder: Path) -> tu
     The folder given is for the sample's own grids. A projection once made is kept, since its grids are.
     """
     shown = hashlib.sha256("".join(sample.values()).encode()).hexdigest()[:16]
-    narrow = folder.with_name(f"{folder.name}-{eyes.POCKET_DEPTH}-{shown}")
+    narrow = folder.with_name(f"{folder.name}-{networks.POCKET_DEPTH}-{shown}")
     file = narrow / "projection.npz"
     if not file.exists():
         grids = read_features(sample, folder, image_size=teacher.input_shape[1], encoder=teacher)
         regions = grids.array[[grids.rows[image] for image in sample]].reshape(-1, teacher.output_shape[-1])
-        kernel, bias, kept = principal(regions.astype("float32"), eyes.POCKET_DEPTH)
-        with replacing(file) as opened:
+        kernel, bias, kept = principal(regions.astype("float32"), networks.POCKET_DEPTH)
+        with atomic_file(file) as opened:
             np.savez(opened, kernel=kernel, bias=bias, kept=kept)
     with np.load(file, allow_pickle=False) as saved:
-        project = keras.layers.Dense(eyes.POCKET_DEPTH, dtype="float32", name=PROJECTION)
+        project = keras.layers.Dense(networks.POCKET_DEPTH, dtype="float32", name=PROJECTION)
         narrowed = keras.Model(teacher.input, project(teacher.output), name=teacher.name)
         project.set_weights([saved["kernel"], saved["bias"]])
         kept = float(saved["kept"])
@@ -300,20 +308,20 @@ class Teaching:
     def _epoch(self, progress: Progress, stop: StopRequest) -> float:
         """The rest of an epoch, up to a signal; returns the mean loss."""
         order = epoch_order(self.how.seed, progress.epoch).permutation(len(self.train))
-        watch = Watch(f"epoch {progress.epoch + 1}", progress, self._steps, stop)
+        watch = ProgressCallback(f"epoch {progress.epoch + 1}", progress, self._steps, stop)
         watch.set_model(self.student)
         self.student.reset_metrics()
         self.student.stop_training = False
         watch.on_epoch_begin(progress.epoch)
         logs: dict[str, float] = {}
         while progress.step < self._steps and not self.student.stop_training:
-            chance = np.random.default_rng([self.how.seed, progress.epoch, progress.step])
+            rng = np.random.default_rng([self.how.seed, progress.epoch, progress.step])
             first = progress.step * self.how.batch_size
             pixels, grids = self.train[order[first : first + self.how.batch_size]]
             if self.how.blends:
-                looks, seen = self.blends.draw(self.how.blends, chance)
+                looks, seen = self.blends.draw(self.how.blends, rng)
                 pixels, grids = np.concatenate([pixels, looks]), np.concatenate([grids, seen])
-            logs = self.student.train_on_batch(otherwise_lit(shifted(pixels, chance), chance), grids, return_dict=True)
+            logs = self.student.train_on_batch(otherwise_lit(shifted(pixels, rng), rng), grids, return_dict=True)
             watch.on_train_batch_end(progress.step, logs)
         watch.on_train_end()
         progress.running_means = [float(np.asarray(variable)) for variable in watch.means]
@@ -352,11 +360,11 @@ def compile_student(student: keras.Model, how: DistillOptions, steps_per_epoch: 
     student.optimizer.build(student.trainable_variables)
 
 
-def unlikeness(taught: Any, seen: Any) -> Any:
+def unlikeness(base: Any, seen: Any) -> Any:
     """How far each region (B, L) is from what was taught: the mean square of the difference, and of the angle."""
     seen = ops.cast(seen, "float32")
-    likeness = ops.sum(ops.normalize(taught, axis=-1) * ops.normalize(seen, axis=-1), axis=-1)
-    return ops.mean(ops.square(taught - seen), axis=-1) + 1 - likeness
+    likeness = ops.sum(ops.normalize(base, axis=-1) * ops.normalize(seen, axis=-1), axis=-1)
+    return ops.mean(ops.square(base - seen), axis=-1) + 1 - likeness
 
 
 def explained(student: keras.Model, told: Lessons, size: int = 64) -> float:

@@ -16,33 +16,25 @@ import numpy as np
 
 from captioning.data.check import clean, inspect
 from captioning.data.feedback import Captions, FeedbackStore
-from captioning.data.image_index import Copies, catalogue
+from captioning.data.image_index import DuplicateFinder, index_images
 from captioning.data.images import read_image
-from captioning.data.load import open_dataset
+from captioning.data.load import load_dataset
 from captioning.data.tokenizer import UNKNOWN, Tokenizer, normalise
-from captioning.encoders.features import Features, digest_of, read_features, weights_key
+from captioning.encoders.features import Features, read_features
+from captioning.encoders.registry import digest_of, weights_key
 from captioning.errors import DataError
 from captioning.evaluation.metrics import CiderD
 from captioning.evaluation.model_card import model_card, sheet
-from captioning.evaluation.scoring import (
-    GREEDY,
-    WATCHED,
-    Prediction,
-    Validation,
-    calibrate,
-    caption_split,
-    predictions_of,
-    predictions_text,
-    score_card,
-)
+from captioning.evaluation.predictions import Prediction, predictions_of, predictions_text
+from captioning.evaluation.scoring import GREEDY, WATCHED, Validation, calibrate, caption_split, score_card
 from captioning.inference import bundle
 from captioning.inference.captioner import Caption, Captioner
 from captioning.options import DataOptions, ModelOptions, RunOptions, TrainOptions, WordOptions
 from captioning.plots.attention import curves_png, strip_png
-from captioning.runtime.files import hold
+from captioning.runtime.files import exclusive_lock
 from captioning.training.batches import Examples, examples_of
 from captioning.training.checkpoint import Progress
-from captioning.training.trainer import SCORE, Phase, Run, forget, history_csv, refuse_to_destroy
+from captioning.training.trainer import SCORE, Phase, Trainer, check_overwrite, clear_checkpoints, history_csv
 
 REPLAYED = 3  # images of the data for every corrected one
 EPOCH = 1000  # images of the data that an epoch has at least, where there are so many
@@ -69,41 +61,45 @@ class Judged:
     cards: dict[str, dict[str, Any]]
 
 
-def retrain(data: DataOptions, words: WordOptions, eye: ModelOptions, how: TrainOptions, run: RunOptions) -> None:
+def retrain(
+    data: DataOptions, words: WordOptions, model_options: ModelOptions, train_options: TrainOptions, run: RunOptions
+) -> None:
     """Fine-tunes `run.bundle` on the corrections in `run.from_feedback`; writes artifacts/<its name>-feedback/."""
     import keras
 
-    keras.utils.set_random_seed(how.seed)
-    taught = Path(run.bundle).resolve().name
-    name = run.name or f"{taught}-feedback"
-    folder, workshop = Path(run.artifacts, name), Path(run.artifacts, f"{name}.training")
-    with hold(workshop):
-        refuse_to_destroy(folder, workshop, run)
+    keras.utils.set_random_seed(train_options.seed)
+    base = Path(run.bundle).resolve().name
+    name = run.name or f"{base}-feedback"
+    folder, checkpoint_folder = Path(run.artifacts, name), Path(run.artifacts, f"{name}.training")
+    with exclusive_lock(checkpoint_folder):
+        check_overwrite(folder, checkpoint_folder, run)
         corrections = read_corrections(Path(run.from_feedback))
-        captioner = bundle.load(run.bundle, encoder_weights=eye.encoder_weights)
+        captioner = bundle.load(run.bundle, encoder_weights=model_options.encoder_weights)
         corrections = learnable(corrections, captioner.tokenizer)
-        splits, source = gather(corrections, captioner.tokenizer, data, how, run)
-        features = look(captioner, splits, eye, Path(run.cache))
+        splits, source = gather(corrections, captioner.tokenizer, data, train_options, run)
+        features = look(captioner, splits, model_options, Path(run.cache))
         counts = {split: len(splits[split]) for split in ("corrected", "replayed")}
-        about = {"data": source.name, "taught": taught, **counts, "training": asdict(how)}
+        about = {"data": source.name, "taught": base, **counts, "training": asdict(train_options)}
         before = judge(captioner, features, splits, source, about)
 
         encode = functools.partial(captioner.tokenizer.encode_batch, length=words.caption_length)
-        phase = plan(captioner, features, splits, how, encode)
+        phase = plan(captioner, features, splits, train_options, encode)
         begun = {"bundle": digest_of(captioner.model), "corrections": _spelt(splits["corrected"]), "data": source.name}
         if not run.resume:
-            forget(workshop)
-        progress = Run(captioner.model, how, workshop, asdict(how) | begun).train([phase])
+            clear_checkpoints(checkpoint_folder)
+        progress = Trainer(captioner.model, train_options, checkpoint_folder, asdict(train_options) | begun).train(
+            [phase]
+        )
 
-        parts = bundle.settled(parts_of(captioner))
+        parts = bundle.as_saved(parts_of(captioner))
         after = judge(parts.captioner(), features, splits, source, about)
         found = calibrate(after.captions["dev"], splits["dev"])
         parts = replace(parts, calibration=found and found[0])
         print(f"\n{examples(before, after, splits)}\n\n{comparison(before, after)}")
-        card = card_of(name, before, after, splits, len(parts.tokenizer)) + CHANGED.format(taught=taught, **counts)
+        card = card_of(name, before, after, splits, len(parts.tokenizer)) + CHANGED.format(base=base, **counts)
         files = tell(progress, before, after, splits) | {"README.md": card}
         bundle.save(folder, parts, files=files, about=about)
-        forget(workshop)
+        clear_checkpoints(checkpoint_folder)
     print(f'\ncaptioning.load("{folder}") opens it; {run.bundle} is as it was')
 
 
@@ -120,9 +116,9 @@ def read_corrections(path: Path) -> Captions:
 def parts_of(captioner: Captioner) -> bundle.Parts:
     """What an opened captioner is made of."""
     model, encoder = captioner.model, captioner.encoder
-    eye = ModelOptions(encoder=encoder.name, image_size=captioner.image_size)
+    model_options = ModelOptions(encoder=encoder.name, image_size=captioner.image_size)
     separate = None if model.encoder else encoder
-    return bundle.Parts(model, captioner.tokenizer, separate, eye, captioner.options, captioner.calibration)
+    return bundle.Parts(model, captioner.tokenizer, separate, model_options, captioner.options, captioner.calibration)
 
 
 def learnable(corrections: Captions, tokenizer: Tokenizer) -> Captions:
@@ -152,16 +148,16 @@ def _list(title: str, entries: dict[str, list[str]]) -> None:
 
 
 def gather(
-    corrections: Captions, tokenizer: Tokenizer, data: DataOptions, how: TrainOptions, run: RunOptions
+    corrections: Captions, tokenizer: Tokenizer, data: DataOptions, train_options: TrainOptions, run: RunOptions
 ) -> tuple[Splits, Path]:
     """What is learnt from and scored on, and the data's folder; no copy of a corrected image is in dev or test."""
-    dataset, source = open_dataset(data, Path(run.downloads), seed=how.seed, smoke=run.smoke)
+    dataset, source = load_dataset(data, Path(run.downloads), seed=train_options.seed, smoke=run.smoke)
     dataset = clean(dataset, inspect(dataset, cache=Path(run.cache)), run.max_unreadable)
     train = dataset.splits.get("train", {})
     if not train or _is_foreign([token for own in train.values() for text in own for token in tokenizer.encode(text)]):
         raise DataError(f"{source} is not what {run.bundle} learnt from; give the data of its training.")
     corrected = readable(corrections, Path(run.cache))
-    replayed = sample(train, max(EPOCH, REPLAYED * len(corrected)), how.seed)
+    replayed = sample(train, max(EPOCH, REPLAYED * len(corrected)), train_options.seed)
     held = without_copies({split: dataset.splits.get(split, {}) for split in HELD_OUT}, corrected, Path(run.cache))
     splits = {"corrected": corrected, "train": train, "replayed": replayed, "dev": replayed}
     return splits | {split: images for split, images in held.items() if images}, source
@@ -169,7 +165,7 @@ def gather(
 
 def readable(corrections: Captions, cache: Path) -> Captions:
     """The corrections whose images can be read; the others are named."""
-    damaged = {image: facts.error for image, facts in catalogue(list(corrections), cache).items() if facts.error}
+    damaged = {image: facts.error for image, facts in index_images(list(corrections), cache).items() if facts.error}
     for image, why in damaged.items():
         print(f"left out: the corrected image {image.name}: {why}")
     if len(damaged) == len(corrections):
@@ -179,8 +175,8 @@ def readable(corrections: Captions, cache: Path) -> Captions:
 
 def without_copies(held: Splits, corrected: Captions, cache: Path | None = None) -> Splits:
     """What was held out, less the images of which people corrected copies; so none is scored that was learnt."""
-    copies = Copies(catalogue(list(corrected), cache))
-    facts = catalogue([image for images in held.values() for image in images], cache)
+    copies = DuplicateFinder(index_images(list(corrected), cache))
+    facts = index_images([image for images in held.values() for image in images], cache)
     kept = {
         split: {image: own for image, own in images.items() if not copies.find(facts[image])}
         for split, images in held.items()
@@ -198,12 +194,12 @@ def sample(split: Captions, count: int, seed: int) -> Captions:
     return {images[number]: split[images[number]] for number in sorted(chosen)}
 
 
-def look(captioner: Captioner, splits: Splits, eye: ModelOptions, cache: Path) -> Features:
+def look(captioner: Captioner, splits: Splits, model_options: ModelOptions, cache: Path) -> Features:
     """The grids that the captioner's own eye sees, computed where the cache lacks them."""
     encoder, size = captioner.encoder, captioner.image_size
     images = dict.fromkeys(image for name, split in splits.items() if name != "train" for image in split)
-    known_by = {image: facts.sha256 for image, facts in catalogue(list(images), cache).items()}
-    key = digest_of(encoder) if captioner.model.encoder else weights_key(eye.encoder_weights)
+    known_by = {image: facts.sha256 for image, facts in index_images(list(images), cache).items()}
+    key = digest_of(encoder) if captioner.model.encoder else weights_key(model_options.encoder_weights)
     return read_features(known_by, cache / f"{encoder.name}-{size}-{key}", image_size=size, encoder=encoder)
 
 
@@ -220,7 +216,11 @@ def judge(captioner: Captioner, features: Features, splits: Splits, source: Path
 
 
 def plan(
-    captioner: Captioner, features: Features, splits: Splits, how: TrainOptions, encode: Callable[..., np.ndarray]
+    captioner: Captioner,
+    features: Features,
+    splits: Splits,
+    train_options: TrainOptions,
+    encode: Callable[..., np.ndarray],
 ) -> Phase:
     """The one phase: all but the eye learns from corrected and replayed images."""
     corrected, replayed, dev = (
@@ -228,8 +228,8 @@ def plan(
     )
     freeze = functools.partial(setattr, captioner.encoder, "trainable", False)
     validate = validator(captioner, features, splits["dev"], splits["corrected"])
-    train = mixed(corrected, replayed, how.captions_per_image)
-    return Phase("feedback", how.epochs, how.learning_rate, train, dev, validate, freeze)
+    train = mixed(corrected, replayed, train_options.captions_per_image)
+    return Phase("feedback", train_options.epochs, train_options.learning_rate, train, dev, validate, freeze)
 
 
 def mixed(corrected: Examples, replayed: Examples, captions_per_image: int) -> Examples:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from captioning.data.tokenizer import END, PAD, START
-from captioning.decoder.search import Decoder, Rules
+from captioning.decoder.search import CaptionSearch, SearchRules
 from captioning.evaluation.metrics import CiderD, sentence_bleu
 from captioning.options import DecodeOptions, TrainOptions
 
@@ -18,7 +18,7 @@ Batch = tuple[dict[str, Any], np.ndarray, np.ndarray]
 MARK = " <end>"  # a caption that ends earns for that too, else it would learn to stop in the middle
 
 
-class SelfCritic:
+class SelfCritical:
     """Lessons for one model; `spell` turns (T,) ids into a caption, `references` are the training images' captions."""
 
     def __init__(
@@ -40,15 +40,15 @@ class SelfCritic:
             max_length=length,
             no_repeat_ngram_size=0,  # nothing is learnt of what cannot be said
         )
-        self.decoder = Decoder(model, Rules(search), often=True)
+        self.decoder = CaptionSearch(model, SearchRules(search), jit=True)
 
-    def lesson(self, batch: Batch, images: np.ndarray, chance: np.random.Generator) -> tuple[Batch, float]:
+    def lesson(self, batch: Batch, images: np.ndarray, rng: np.random.Generator) -> tuple[Batch, float]:
         """What to learn from in place of this batch, which shows these images; and the mean reward of its captions.
 
         Its loss is self-critical training's, plus `reinforce_anchor` times the cross-entropy of people's captions.
         """
         inputs, targets, weights = batch
-        said = self.decoder.search(inputs["features"], chance=chance).tokens  # (B, N, T)
+        said = self.decoder.search(inputs["features"], rng=rng).tokens  # (B, N, T)
         rewards = self.rewards(said[: len(images)], images)
         gains = np.zeros(said.shape[:2])
         gains[: len(images)] = rewards - others_mean(rewards)

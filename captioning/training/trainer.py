@@ -24,7 +24,7 @@ from tqdm import tqdm
 from captioning.decoder.model import CaptionModel
 from captioning.errors import MissingExtra, Stopped, StorageError, TrainingError
 from captioning.options import RunOptions, TrainOptions
-from captioning.runtime.files import require_space, write_whole
+from captioning.runtime.files import atomic_write, require_space
 from captioning.training.batches import Batches, Examples, epoch_order
 from captioning.training.checkpoint import KEPT, Progress, has_checkpoint, load_checkpoint, save_checkpoint
 
@@ -68,7 +68,7 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         return ops.categorical_crossentropy(spread, logits, from_logits=True)
 
 
-class Watch(keras.callbacks.Callback):
+class ProgressCallback(keras.callbacks.Callback):
     """Shows the steps of an epoch, stops where told to or at a loss that is no number, takes up interrupted means."""
 
     def __init__(
@@ -164,7 +164,7 @@ def compile_model(model: CaptionModel, options: TrainOptions, phase: Phase) -> N
 
 
 @dataclass
-class Run:
+class Trainer:
     """One training: what is fitted, how, where its checkpoint lies, and for how long the words wait."""
 
     model: CaptionModel
@@ -227,7 +227,7 @@ class Run:
         self.model.train_words(progress.epoch >= self.words_frozen_epochs)
         batches = self._batches(phase.train, epoch_order(self.options.seed, progress.epoch), progress.step)
         steps = batches.first + len(batches)
-        watch = Watch(f"epoch {progress.epoch + 1} ({phase.name})", progress, steps, stop, batches.names)
+        watch = ProgressCallback(f"epoch {progress.epoch + 1} ({phase.name})", progress, steps, stop, batches.names)
         logs = self._follow(phase.lesson, batches, watch) if phase.lesson else self._fit(batches, watch, progress)
         if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
             raise diverged("The weights became infinite or no numbers", progress)
@@ -239,21 +239,21 @@ class Run:
         if stop.signal:
             self._leave(progress)
 
-    def _fit(self, batches: Batches, watch: Watch, progress: Progress) -> dict[str, float]:
+    def _fit(self, batches: Batches, watch: ProgressCallback, progress: Progress) -> dict[str, float]:
         callbacks = [watch, *self.callbacks]
         how: dict[str, Any] = {"initial_epoch": progress.epoch, "epochs": progress.epoch + 1, "verbose": 0}
         history = self.model.fit(batches, shuffle=False, callbacks=callbacks, **how).history
         return {"loss": history["loss"][-1]}
 
-    def _follow(self, lesson: Callable[..., Any], batches: Batches, watch: Watch) -> dict[str, float]:
+    def _follow(self, lesson: Callable[..., Any], batches: Batches, watch: ProgressCallback) -> dict[str, float]:
         """An epoch whose every batch is made of what the model, as it then is, says of the images."""
         watch.set_model(self.model)
         self.model.reset_metrics()
         self.model.stop_training = False
         watch.on_epoch_begin(watch.progress.epoch)
         for index in range(len(batches)):
-            chance = np.random.default_rng([self.options.seed, watch.progress.epoch, watch.progress.step])
-            (inputs, targets, weights), reward = lesson(batches[index], batches.shown(index), chance)
+            rng = np.random.default_rng([self.options.seed, watch.progress.epoch, watch.progress.step])
+            (inputs, targets, weights), reward = lesson(batches[index], batches.shown(index), rng)
             logs = self.model.train_on_batch(inputs, targets, sample_weight=weights, return_dict=True)
             watch.reward.update_state(reward)
             watch.on_train_batch_end(index, logs | {"reward": float(watch.reward.result())})
@@ -295,7 +295,7 @@ class Run:
         values = [keras.ops.convert_to_numpy(variable) for variable in variables]
         save_checkpoint(self._checkpoint, self.recipe, progress, values)
         if progress.history:
-            write_whole(self.folder / "history.csv", history_csv(progress.history))
+            atomic_write(self.folder / "history.csv", history_csv(progress.history))
 
     def _leave(self, progress: Progress) -> None:
         raise Stopped(
@@ -345,23 +345,23 @@ def _suited() -> str:
     return "mixed_bfloat16" if has_bfloat16 and keras.backend.backend() == "tensorflow" else "float32"
 
 
-def refuse_to_destroy(folder: Path, workshop: Path, options: RunOptions) -> None:
+def check_overwrite(folder: Path, checkpoint_folder: Path, options: RunOptions) -> None:
     """Refuses a training that would replace a finished bundle or an unfinished training without being told to."""
-    unfinished = has_checkpoint(workshop / "checkpoint.npz")
+    unfinished = has_checkpoint(checkpoint_folder / "checkpoint.npz")
     if options.resume and not unfinished:
-        raise StorageError(f"{workshop} holds no training to resume; leave --resume out to begin one.")
+        raise StorageError(f"{checkpoint_folder} holds no training to resume; leave --resume out to begin one.")
     if options.resume or options.overwrite:
         return
     if unfinished:
         raise StorageError(
-            f"{workshop} holds an unfinished training: --resume goes on with it, --overwrite begins again."
+            f"{checkpoint_folder} holds an unfinished training: --resume goes on with it, --overwrite begins again."
         )
     if (folder / "config.json").exists():
         raise StorageError(f"{folder} holds a finished bundle: choose another --name, or replace it with --overwrite.")
 
 
-def forget(workshop: Path) -> None:
+def clear_checkpoints(checkpoint_folder: Path) -> None:
     """Removes what a training kept for going on, once it is over or is to begin again."""
-    for path in workshop.iterdir():
+    for path in checkpoint_folder.iterdir():
         if path.name != ".lock":
             path.unlink()

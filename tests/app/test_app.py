@@ -25,19 +25,16 @@ from gradio_client.utils import QueueError
 from PIL import Image
 
 import app_gradio
-from captioning.app import bundle_report as record
-from captioning.app import rendering as markup
+from captioning.app import bundle_report, rendering, tables
 from captioning.app import server as serve
-from captioning.app import tables
 from captioning.app.login_throttle import MOST
 from captioning.data.feedback import FeedbackStore
 from captioning.errors import BundleError, CaptioningError, ImageError
 from captioning.inference.captioner import ENDING, Caption, Word
 from captioning.options import DecodeOptions
-from captioning.serving import answers
-from captioning.serving import session as describing
+from captioning.serving import answers, session
 from captioning.serving.adjustments import AS_IT_IS, Adjustments
-from captioning.serving.pool import Shelf, find_bundles
+from captioning.serving.pool import CaptionerPool, find_bundles
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -49,7 +46,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'"
 
 @pytest.fixture(scope="module")
 def shelf(saved):
-    return Shelf([saved])
+    return CaptionerPool([saved])
 
 
 @pytest.fixture
@@ -60,12 +57,12 @@ def photo(pictures, tmp_path):
 
 @pytest.fixture
 def seen(shelf, photo):
-    return describing.describe(shelf, "small", photo)
+    return session.describe(shelf, "small", photo)
 
 
 def test_bundles_are_found_and_nothing_else_is_taken_for_one(tmp_path, saved):
     (tmp_path / "a.training").mkdir()
-    for look in (find_bundles, lambda folder: Shelf([folder])):
+    for look in (find_bundles, lambda folder: CaptionerPool([folder])):
         with pytest.raises(BundleError, match="make train"):
             look(tmp_path)
     for name in ("b", "a", ".a.new"):
@@ -75,15 +72,15 @@ def test_bundles_are_found_and_nothing_else_is_taken_for_one(tmp_path, saved):
     (tmp_path / "b").rename(tmp_path / "pocket")
     assert [folder.name for folder in find_bundles(tmp_path)] == ["pocket", "a"]
     with pytest.raises(BundleError, match="share a name"):
-        Shelf([saved, saved])
+        CaptionerPool([saved, saved])
     with pytest.raises(CaptioningError, match="choose one of small"):
-        Shelf([saved]).folder("../small")
+        CaptionerPool([saved]).folder("../small")
 
 
 def test_a_bundle_is_loaded_once_and_lent_to_one_at_a_time(saved, monkeypatch):
     loads, lent, most = [], [], []
     monkeypatch.setattr("captioning.load", lambda folder, **_: loads.append(folder) or object())
-    shelf = Shelf([saved])
+    shelf = CaptionerPool([saved])
 
     def borrow(_):
         with shelf.captioner("small"):
@@ -119,68 +116,70 @@ def test_a_picture_is_captioned_as_everywhere_else(shelf, captioner, photo, seen
 
 def test_an_adjusted_picture_is_what_is_captioned(shelf, captioner, photo, pictures):
     adjustments = Adjustments(turns=1, crop=(0, 0, 1, 0.5))
-    seen = describing.describe(shelf, "small", photo, adjustments=adjustments)
+    seen = session.describe(shelf, "small", photo, adjustments=adjustments)
     assert np.array_equal(seen.view, adjustments.apply(pictures[0]))
     assert seen.caption.text == captioner.caption(seen.view).text
     Image.new("RGB", (1300, 650)).save(photo)
-    assert describing.describe(shelf, "small", photo).view.shape == (320, 640, 3)
+    assert session.describe(shelf, "small", photo).view.shape == (320, 640, 3)
 
 
 def test_another_word_changes_the_rest_and_nothing_before(shelf, seen):
     first, second = (word.text for word in seen.caption.words[:2])
     for word, _ in seen.choices[1]:
-        fresh = describing.reworded(shelf, seen, 1, word)
+        fresh = session.reworded(shelf, seen, 1, word)
         said = [found.text for found in fresh.caption.words]
         assert said[:2] == ([first] if word == ENDING else [first, word])
         assert len(fresh.choices) == len(said) + 1
     with pytest.raises(CaptioningError, match="none of the other words"):
-        describing.reworded(shelf, seen, 1, second)
+        session.reworded(shelf, seen, 1, second)
 
 
 def test_a_caption_can_end_anywhere_and_another_be_looked_into(shelf, seen):
-    assert describing.turned(shelf, seen, 1).caption is seen.captions[1]
+    assert session.turned(shelf, seen, 1).caption is seen.captions[1]
     seen.choices[2].append((ENDING, 0.25))
-    fresh = describing.reworded(shelf, seen, 2, ENDING)
+    fresh = session.reworded(shelf, seen, 2, ENDING)
     assert fresh.caption.words == seen.caption.words[:2]
     assert (fresh.caption.text, fresh.caption.score < 0) == (" ".join(word.text for word in fresh.caption.words), True)
 
 
 def test_dials_are_options_and_back():
     options = DecodeOptions(num_beams=4, num_captions=4, force=("dog", "ball"), forbid=("cat",), length_penalty=0.5)
-    values = describing.values_of(options)
-    assert describing.options_of(values) == options
-    asked = dict(zip(describing.DIALS, values, strict=True)) | {"force": " dog,  ball;", "num_captions": 9}
-    assert describing.options_of(asked.values()) == options  # no more captions than beams
-    assert describing.options_of((asked | {"strategy": "greedy", "force": ""}).values()).num_captions == 1
+    values = session.values_of(options)
+    assert session.options_of(values) == options
+    asked = dict(zip(session.DIALS, values, strict=True)) | {"force": " dog,  ball;", "num_captions": 9}
+    assert session.options_of(asked.values()) == options  # no more captions than beams
+    assert session.options_of((asked | {"strategy": "greedy", "force": ""}).values()).num_captions == 1
 
 
 def test_refusals_name_dials_and_no_folder_of_this_machine():
     with pytest.raises(CaptioningError) as caught:
         DecodeOptions(min_length=30)
-    assert describing.explained(caught.value) == "min length 30 cannot be used: at most max length 20 was expected."
-    assert describing.explained(BundleError("/home/ada/x/scenes lacks a/b")) == "scenes lacks a/b"
-    assert "choose it again" in describing.explained(ImageError("missing", "/tmp/x/y.png does not exist"))
+    assert session.explained(caught.value) == "min length 30 cannot be used: at most max length 20 was expected."
+    assert session.explained(BundleError("/home/ada/x/scenes lacks a/b")) == "scenes lacks a/b"
+    assert "choose it again" in session.explained(ImageError("missing", "/tmp/x/y.png does not exist"))
     flag = "--encoder-weights FILE"
-    assert flag in describing.explained(BundleError(f"go online, or give {flag}"))
+    assert flag in session.explained(BundleError(f"go online, or give {flag}"))
 
 
 def test_every_word_and_the_end_can_be_pressed(seen):
-    page = markup.reader(seen, 1)
+    page = rendering.reader(seen, 1)
     places = re.findall(r'class="word[^"]*" data-event="select" data-value="(\d+)"', page)
     assert places == [str(place) for place in range(len(seen.caption.words) + 1)]
     assert [page.count(mark) for mark in ('aria-pressed="true"', 'class="chip"')] == [1, len(seen.choices[1])]
-    assert markup.stage(seen, 0) != markup.stage(seen, 1)
-    assert "The picture" in markup.stage(seen, 99)
-    assert len(re.findall('class="line"', markup.others(seen))) == 3
+    assert rendering.stage(seen, 0) != rendering.stage(seen, 1)
+    assert "The picture" in rendering.stage(seen, 99)
+    assert len(re.findall('class="line"', rendering.others(seen))) == 3
 
 
 def test_how_sure_is_said_in_words(seen):
     for confidence, says in ((0.83, "83% sure"), (0.2, "not sure, 20%"), (None, "")):
         caption = dataclasses.replace(seen.caption, confidence=confidence)
         fresh = dataclasses.replace(seen, captions=(caption,), data="holiday")
-        assert (says or "Pale words") in markup.reader(fresh, 0)
-        assert markup.reader(fresh, 0).count("of its own kind (holiday)") == (2 if says else 0)  # in sight, and in full
-        assert describing.told(fresh).endswith(f". {says}")
+        assert (says or "Pale words") in rendering.reader(fresh, 0)
+        assert rendering.reader(fresh, 0).count("of its own kind (holiday)") == (
+            2 if says else 0
+        )  # in sight, and in full
+        assert session.told(fresh).endswith(f". {says}")
 
 
 def test_nothing_shown_is_markup_of_others(seen, tmp_path):
@@ -190,11 +189,11 @@ def test_nothing_shown_is_markup_of_others(seen, tmp_path):
     store = FeedbackStore(tmp_path / "feedback.db")
     store.add(seen.view, bundle=HOSTILE, caption=HOSTILE, options={}, correction=f"dog {HOSTILE}", comment=HOSTILE)
     row = {"image": HOSTILE, "caption": HOSTILE, "confidence": 0.5, "problem": HOSTILE}
-    learning = record.Learning((HOSTILE,), (None,), ((HOSTILE,), ("dog",)))
+    learning = bundle_report.Learning((HOSTILE,), (None,), ((HOSTILE,), ("dog",)))
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attributes: found.extend(attributes)
-    shows = [show(hostile, 0) for show in (markup.reader, markup.stage)] + [markup.others(hostile)]
-    shows += [show(HOSTILE) for show in (markup.notice, markup.spoken)] + [tables.batch_table([row], [""])]
+    shows = [show(hostile, 0) for show in (rendering.reader, rendering.stage)] + [rendering.others(hostile)]
+    shows += [show(HOSTILE) for show in (rendering.notice, rendering.spoken)] + [tables.batch_table([row], [""])]
     for page in (*shows, tables.lapse(learning, 1), tables.feedback_list(store.list(), store, most=9)):
         assert "onerror" in page
         parser.feed(page)
@@ -215,10 +214,10 @@ def test_rows_are_harmless_to_spreadsheets(shelf, photo, tmp_path):
 def test_the_record_of_a_training_is_told_as_far_as_there_is_one(tmp_path):
     from captioning.data.scenes.dataset import SIZES, draw_scene
 
-    assert tables.score_table(record.score_cards(tmp_path)) == '<p class="faint">This bundle has no scores.</p>'
-    assert "no record" in tables.lapse(record.learning(tmp_path), 1)
-    assert record.curves(tmp_path) is None
-    assert record.model_card(tmp_path) == "This bundle has no model card."
+    assert tables.score_table(bundle_report.score_cards(tmp_path)) == '<p class="faint">This bundle has no scores.</p>'
+    assert "no record" in tables.lapse(bundle_report.learning(tmp_path), 1)
+    assert bundle_report.curves(tmp_path) is None
+    assert bundle_report.model_card(tmp_path) == "This bundle has no model card."
 
     scene = draw_scene(0, SIZES["train"] + 3)
     (tmp_path / "README.md").write_text("# it\n\n![where](attention.png)\n\nGood.\n")
@@ -226,11 +225,11 @@ def test_the_record_of_a_training_is_told_as_far_as_there_is_one(tmp_path):
     (tmp_path / "learning.json").write_text(json.dumps({"images": names, "captions": [["a b", "c", "d"]] * 2}))
     lines = [{"image": f"Images/{name}", "caption": "", "references": list(scene.captions)} for name in names]
     (tmp_path / "predictions-dev.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    learning = record.learning(tmp_path)
+    learning = bundle_report.learning(tmp_path)
     assert np.array_equal(learning.images[0], np.asarray(scene.image))  # drawn again, the others not at hand
     assert learning.images[1:] == (None, None)
     assert tables.lapse(learning, 2).count("<li>") == 3
-    assert record.model_card(tmp_path) == "# it\n\nGood.\n"
+    assert bundle_report.model_card(tmp_path) == "# it\n\nGood.\n"
 
 
 def test_a_page_for_others_is_never_without_a_password():

@@ -10,9 +10,7 @@ import gradio
 import httpx
 import pytest
 
-from captioning.app import gradio_patches as manners
-from captioning.app import guard
-from captioning.app import server as serve
+from captioning.app import gradio_patches, guard, server
 from captioning.app.guard import API, OPEN, OPEN_UNDER, QUESTION, UPLOAD, swept
 
 ADA = {"username": "ada", "password": "lovelace"}
@@ -29,7 +27,7 @@ def served(tmp_path, monkeypatch):
         with gradio.Blocks(analytics_enabled=False) as page:
             gradio.Markdown("Secret.")
         page.auth, page.auth_message, page.max_file_size, page.theme_css = auth, None, 3 * 2**20, ""
-        return gradio.routes.App.create_app(page, app_kwargs=dict(serve.GUARD))
+        return gradio.routes.App.create_app(page, app_kwargs=dict(server.GUARD))
 
     class Served:
         def __init__(self, auth=None):
@@ -211,7 +209,7 @@ def test_nothing_is_fetched_from_addresses_that_people_send(tmp_path):
     address = "https://huggingface.co/a.png"  # which Gradio trusts
     kept = {name: getattr(processing_utils.sh, name) for name in ("get", "async_validate_url")}
     try:
-        manners.fetch_nothing()
+        gradio_patches.fetch_nothing()
         with pytest.raises(gradio.Error, match="send the file itself"):
             asyncio.run(processing_utils.async_ssrf_protected_download(address, str(tmp_path)))
         with pytest.raises(Exception, match="File not allowed"):
@@ -225,13 +223,13 @@ def test_what_failed_is_printed_but_nothing_that_was_sent(capsys):
 
     kept, secret = (queueing.traceback, routes.traceback), "Ada\nThe app is on fire"
     try:
-        manners.print_nothing_sent()
+        gradio_patches.print_nothing_sent()
         try:
             raise ValueError(secret)
         except ValueError:
             queueing.traceback.print_exc()
             record = logging.makeLogRecord({"msg": "Exception", "exc_info": sys.exc_info()})
-        assert "Ada" not in manners._Formatter().format(record)
+        assert "Ada" not in gradio_patches._Formatter().format(record)
     finally:
         queueing.traceback, routes.traceback = kept
     printed = capsys.readouterr().err

@@ -114,8 +114,8 @@ def used(app):
 
 def grown(before, after):
     """What has grown by more than chance."""
-    chance = {"MB": 50, "files open": 10, "threads": 8, "kept": 200}
-    return {name: round(after[name] - before[name]) for name in chance if after[name] - before[name] > chance[name]}
+    slack = {"MB": 50, "files open": 10, "threads": 8, "kept": 200}
+    return {name: round(after[name] - before[name]) for name in slack if after[name] - before[name] > slack[name]}
 
 
 async def soak(app, client, count, people=4):
@@ -207,7 +207,7 @@ def test_one_that_hangs_is_told_and_the_next_is_served(saved, tmp_path, record_p
 
 def test_what_was_promised_to_be_kept_is_kept_when_it_is_stopped(saved, tmp_path, record_property):
     rounds, promised, slowest = 5, 0, 0.0
-    chance = random.Random(1)
+    rng = random.Random(1)
 
     async def talk(client, app, picture, delay):
         people, said = [Person(app, client, picture) for _ in range(4)], []
@@ -231,7 +231,7 @@ def test_what_was_promised_to_be_kept_is_kept_when_it_is_stopped(saved, tmp_path
 
     for number in range(rounds):
         with served(saved, tmp_path / f"app{number}", first=SLOW) as app:
-            picture, delay = app.upload("a.png", png(0)), chance.uniform(0, 2)
+            picture, delay = app.upload("a.png", png(0)), rng.uniform(0, 2)
             said, status, seconds = many(lambda client: talk(client, app, picture, delay))  # noqa: B023
             with contextlib.closing(sqlite3.connect(app.said)) as kept:
                 assert {row[0] for row in kept.execute("select id from feedback")} >= set(said)

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from captioning.app import login_throttle as throttle
-from captioning.app import server as serve
+from captioning.app import login_throttle, server
 from captioning.app.login_throttle import MOST, WINDOW, LoginThrottle
 
 RIGHT, WRONG = {"username": "ada", "password": "lovelace"}, {"username": "ada", "password": "charles"}
@@ -16,7 +15,7 @@ RIGHT, WRONG = {"username": "ada", "password": "lovelace"}, {"username": "ada", 
 @pytest.fixture
 def clock(monkeypatch):
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(login_throttle, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -29,7 +28,7 @@ def guarded(clock):
         with gradio.Blocks(analytics_enabled=False) as page:
             gradio.Markdown("Secret.")
         page.auth, page.auth_message = [tuple(RIGHT.values())], None
-        return gradio.routes.App.create_app(page, app_kwargs=dict(serve.GUARD))
+        return gradio.routes.App.create_app(page, app_kwargs=dict(server.GUARD))
 
     app = asyncio.run(build())
 

@@ -216,7 +216,7 @@ def marked() -> dict[str, bytes]:
 
 def test_where_a_picture_was_taken_is_not_kept(tmp_path, record_property):
     from captioning.data.feedback import FeedbackStore
-    from captioning.data.image_index import catalogue
+    from captioning.data.image_index import index_images
 
     folder, kept = tmp_path / "pictures", tmp_path / "kept"
     folder.mkdir()
@@ -226,7 +226,7 @@ def test_where_a_picture_was_taken_is_not_kept(tmp_path, record_property):
     store = FeedbackStore(kept / "feedback.db")
     for path in folder.iterdir():
         store.add(read_image(path), bundle="b", caption="c", options={}, rating=1)
-    catalogue(sorted(folder.iterdir()), kept, progress=False)
+    index_images(sorted(folder.iterdir()), kept, progress=False)
     written = [path.read_bytes() for path in kept.rglob("*") if path.is_file()]
     assert len(written) >= len(marked()) + 2  # copies, the database, the catalogue
     assert not any(CANARY.encode() in data for data in written)

@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 from captioning.data.tokenizer import END, PAD, START
-from captioning.decoder.search import Decoded, Rules, decode
+from captioning.decoder.search import SearchResult, SearchRules, decode
 from captioning.options import DecodeOptions
 
 NOT_SEEN = -1
@@ -39,9 +39,9 @@ class Script:
         return ops.matmul(rows, tables[:, 0]), (tables, told, time + 1), told
 
 
-def search(tables, *, forced=(), forbidden=(), prefix=(), noise=None, script=None, **options) -> Decoded:
+def search(tables, *, forced=(), forbidden=(), prefix=(), noise=None, script=None, **options) -> SearchResult:
     options = DecodeOptions(**{"no_repeat_ngram_size": 0} | options)  # scripts speak of few words
-    rules = Rules(options, tuple(forced), tuple(forbidden))
+    rules = SearchRules(options, tuple(forced), tuple(forbidden))
     steps = rules.options.max_length
     script = script or Script(steps)
     begin = np.zeros((len(tables), steps), "int32")
@@ -51,7 +51,7 @@ def search(tables, *, forced=(), forbidden=(), prefix=(), noise=None, script=Non
         noise = np.random.default_rng(rules.options.sampling_seed).random(shape, "float32")
     tables, begin, noise = map(ops.convert_to_tensor, (tables, begin, noise))
     found = decode(script.start, script.step, tables, rules, prefix=begin, noise=noise)
-    return Decoded(*map(ops.convert_to_numpy, found))
+    return SearchResult(*map(ops.convert_to_numpy, found))
 
 
 def random_tables(images: int = 1, size: int = 7, seed: int = 0, spread: float = 1.5) -> np.ndarray:
@@ -90,17 +90,17 @@ def words_of(row) -> tuple[int, ...]:
     return tuple(row[: row.index(PAD)] if PAD in row else row)
 
 
-def captions_of(found: Decoded) -> list[list[tuple[int, ...]]]:
+def captions_of(found: SearchResult) -> list[list[tuple[int, ...]]]:
     return [[words_of(row) for row in rows] for rows in found.tokens]
 
 
-def existing(found: Decoded) -> list[list[tuple[int, ...]]]:
+def existing(found: SearchResult) -> list[list[tuple[int, ...]]]:
     """The captions of each image, without the places for which there was none."""
     images = zip(captions_of(found), found.scores, strict=True)
     return [[words for words, score in zip(*image, strict=True) if score > -1e6] for image in images]
 
 
-def best(found: Decoded) -> list[tuple[int, ...]]:
+def best(found: SearchResult) -> list[tuple[int, ...]]:
     return [rows[0] for rows in captions_of(found)]
 
 

@@ -10,7 +10,7 @@ import captioning
 from captioning.data.tokenizer import START, Tokenizer
 from captioning.decoder.ensemble import Ensemble
 from captioning.decoder.model import CaptionModel, config_for
-from captioning.encoders.features import build_encoder
+from captioning.encoders.registry import build_encoder
 from captioning.errors import BundleError
 from captioning.inference import bundle
 from captioning.options import DecodeOptions
@@ -21,11 +21,11 @@ def another(parts):
     """A model of the same encoder whose other weights differ."""
     model = CaptionModel(parts.model.config, parts.model.encoder)
     model.build()
-    eye = {weight.path for weight in model.encoder.weights}
-    chance = np.random.default_rng(3)
+    encoder_paths = {weight.path for weight in model.encoder.weights}
+    rng = np.random.default_rng(3)
     for mine, its in zip(model.weights, parts.model.weights, strict=True):
-        if mine.path not in eye:
-            mine.assign(np.asarray(its) + 0.5 * chance.standard_normal(its.shape).astype("float32"))
+        if mine.path not in encoder_paths:
+            mine.assign(np.asarray(its) + 0.5 * rng.standard_normal(its.shape).astype("float32"))
     return model
 
 
@@ -102,10 +102,10 @@ def test_captioners_fine_tuned_apart_look_through_their_own_eyes(saved, parts, p
 
 
 def test_captioners_that_look_at_larger_pictures_are_refused(saved, parts, tmp_path):
-    eye = replace(parts.eye, image_size=64)
+    model_options = replace(parts.model_options, image_size=64)
     encoder = build_encoder("tiny", image_size=64)
-    model = CaptionModel(config_for(eye, len(parts.tokenizer), encoder.output_shape), encoder)
+    model = CaptionModel(config_for(model_options, len(parts.tokenizer), encoder.output_shape), encoder)
     model.build()
-    bundle.save(tmp_path / "other", replace(parts, model=model, eye=eye), files={}, about={})
+    bundle.save(tmp_path / "other", replace(parts, model=model, model_options=model_options), files={}, about={})
     with pytest.raises(BundleError, match=r"looks at 64 pixels in .* at 32 in "):
         captioning.load(saved, tmp_path / "other")

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from captioning.data.tokenizer import END, START
 from captioning.decoder.model import WORD_SPREAD, CaptionModel, ModelConfig, config_for
-from captioning.decoder.search import Decoder, Rules
+from captioning.decoder.search import CaptionSearch, SearchRules
 from captioning.options import DecodeOptions, ModelOptions
 
 WORDS, REGIONS, DEPTH, UNITS = 12, 4, 6, 8
@@ -236,7 +236,7 @@ def learnt():
     "options", [{"strategy": "greedy"}, {"num_beams": 3}, {"strategy": "sample", "temperature": 0.1, "num_captions": 2}]
 )
 def test_four_captions_are_learnt_by_heart(learnt, options):
-    found = Decoder(learnt, Rules(DecodeOptions(max_length=5, **options))).search(features_for(4))
+    found = CaptionSearch(learnt, SearchRules(DecodeOptions(max_length=5, **options))).search(features_for(4))
     for image, caption in enumerate(CAPTIONS):
         assert found.tokens[image, 0].tolist() == caption
     said = found.tokens[:, 0] != 0
@@ -244,5 +244,5 @@ def test_four_captions_are_learnt_by_heart(learnt, options):
 
 
 def test_the_network_looks_at_the_image(learnt):
-    found = Decoder(learnt, Rules(DecodeOptions(max_length=5))).search(features_for(4)[::-1])
+    found = CaptionSearch(learnt, SearchRules(DecodeOptions(max_length=5))).search(features_for(4)[::-1])
     assert found.tokens[:, 0].tolist() == CAPTIONS[::-1]

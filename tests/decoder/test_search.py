@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from captioning.data.tokenizer import END, PAD, START, UNKNOWN
-from captioning.decoder.search import Decoder, Rules
+from captioning.decoder.search import CaptionSearch, SearchRules
 from captioning.options import DecodeOptions
 from tests.decoder import scripted
 from tests.decoder.scripted import ALL, Script, best, captions_of, chain, random_tables, search, sentence
@@ -142,7 +142,7 @@ DECODERS = [
 @pytest.mark.parametrize(("options", "rules"), DECODERS)
 def test_the_compiled_search_finds_the_same(options, rules):
     sought = DecodeOptions(**{"max_length": 4, "no_repeat_ngram_size": 0} | options)
-    decoder = Decoder(Script(4), Rules(sought, **rules))
+    decoder = CaptionSearch(Script(4), SearchRules(sought, **rules))
     for images in (1, 3):
         tables = random_tables(images=images, seed=images)
         compiled, plain = decoder.search(tables), search(tables, max_length=4, **options, **rules)
@@ -152,7 +152,7 @@ def test_the_compiled_search_finds_the_same(options, rules):
 
 
 def test_the_compiled_search_obeys_a_prefix():
-    decoder = Decoder(Script(5), Rules(DecodeOptions(max_length=5)))
+    decoder = CaptionSearch(Script(5), SearchRules(DecodeOptions(max_length=5)))
     prefix = np.zeros((2, 5), "int32")
     prefix[1, 0] = 6
     found = decoder.search(np.repeat(sentence(4, 5, 6), 2, axis=0), prefix=prefix)

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from captioning.encoders import features as room
-from captioning.encoders.features import build_encoder, image_size_of, open_last_stage, probe, weights_key
+from captioning.encoders import registry
+from captioning.encoders.registry import build_encoder, image_size_of, open_last_stage, probe, weights_key
 from captioning.errors import DataError
 
 SIZE = 64
@@ -37,7 +37,7 @@ def pixels_for(count: int, size: int = SIZE) -> np.ndarray:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_is_the_network_behind_its_own_preprocessing(name):
     encoder, pixels = encoder_of(name), pixels_for(2)
-    module = getattr(keras.applications, room.APPLICATIONS[name].module)
+    module = getattr(keras.applications, registry.APPLICATIONS[name].module)
     wanted = np.asarray(network_of(encoder)(module.preprocess_input(pixels.astype("float32")), training=False))
     found = np.asarray(encoder(pixels.astype("float32"), training=False))
     assert encoder.output_shape == (None, *GRIDS[name])
@@ -148,7 +148,7 @@ def test_a_probe_tells_encoders_apart():
     one, other = (build_encoder("tiny", image_size=32) for _ in range(2))
     assert probe(one) == probe(one)
     assert np.abs(np.subtract(probe(one), probe(other))).max() > 0.02 * max(probe(one))
-    assert len(probe(one)) == room.PROBES
+    assert len(probe(one)) == registry.PROBES
 
 
 @pytest.mark.skipif("CAPTIONING_MOBILENET_WEIGHTS" not in os.environ, reason="needs MobileNetV2's ImageNet weights")

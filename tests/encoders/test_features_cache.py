@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from captioning.data.images import read_image
-from captioning.encoders import features as room
-from captioning.encoders.features import build_encoder, read_features
+from captioning.encoders import features
+from captioning.encoders.features import read_features
+from captioning.encoders.registry import build_encoder
 from captioning.errors import ImageError, StorageError
-from captioning.runtime import files as storage
+from captioning.runtime import files
 
 
-class Eye:
+class CountingEncoder:
     """An encoder that remembers what it was shown: pictures of 8 x 8 pixels, told apart by their first one."""
 
     output_shape = (None, 4, 6)
@@ -32,7 +33,7 @@ class Eye:
         return pixels.reshape(len(pixels), 4, 48)[..., :6] * np.float32(self.factor)
 
 
-class Blind(Eye):
+class Blind(CountingEncoder):
     """An encoder that must not be asked."""
 
     def predict_on_batch(self, pixels: np.ndarray) -> np.ndarray:
@@ -41,7 +42,7 @@ class Blind(Eye):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(room, "BATCH", 2)
+    monkeypatch.setattr(features, "BATCH", 2)
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def fresh(images, cache):
 
 
 @pytest.fixture
-def eye():
-    return Eye()
+def encoder():
+    return CountingEncoder()
 
 
 def draw(path: Path, pixels: np.ndarray) -> tuple[Path, str]:
@@ -76,8 +77,8 @@ def first_pixels(images: dict[Path, str]) -> list[int]:
     return [int(read_image(image)[0, 0, 0]) for image in images]
 
 
-def read(images: dict[Path, str], folder: Path, eye: Eye | None = None) -> dict[str, np.ndarray]:
-    found = read_features(images, folder, image_size=8, encoder=eye or Eye())
+def read(images: dict[Path, str], folder: Path, encoder: CountingEncoder | None = None) -> dict[str, np.ndarray]:
+    found = read_features(images, folder, image_size=8, encoder=encoder or CountingEncoder())
     return {image.name: np.array(found.array[row]) for image, row in found.rows.items()}
 
 
@@ -87,13 +88,13 @@ def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> 
         np.testing.assert_array_equal(found[name], grid)
 
 
-def test_grids_are_what_the_encoder_gives(images, cache, eye):
-    found = read(images, cache, eye)
+def test_grids_are_what_the_encoder_gives(images, cache, encoder):
+    found = read(images, cache, encoder)
     for image in images:
-        wanted = Eye().predict_on_batch(read_image(image, size=8)[None])[0]
+        wanted = CountingEncoder().predict_on_batch(read_image(image, size=8)[None])[0]
         np.testing.assert_array_equal(found[image.name], wanted.astype("float16"))
-    assert eye.seen == first_pixels(images)
-    assert eye.shapes == {(2, 8, 8, 3)}
+    assert encoder.seen == first_pixels(images)
+    assert encoder.shapes == {(2, 8, 8, 3)}
 
 
 def test_a_real_encoder_gives_in_batches_what_it_gives_alone(images, cache):
@@ -112,51 +113,51 @@ def test_without_an_encoder_there_are_pixels(images, cache):
 
 
 def test_grids_are_small_and_stay_on_the_disk(images, cache):
-    array = read_features(images, cache, image_size=8, encoder=Eye()).array
+    array = read_features(images, cache, image_size=8, encoder=CountingEncoder()).array
     assert isinstance(array, np.memmap)
     assert (array.dtype, array.shape) == ("float16", (5, 4, 6))
     assert (cache / "rows.bin").stat().st_size == 5 * 4 * 6 * 2
 
 
-def test_what_was_seen_is_not_looked_at_again(images, cache, fresh, eye):
-    assert_same(read(images, cache, eye), fresh)
-    assert eye.seen == []
+def test_what_was_seen_is_not_looked_at_again(images, cache, fresh, encoder):
+    assert_same(read(images, cache, encoder), fresh)
+    assert encoder.seen == []
 
 
-def test_only_what_is_new_is_looked_at(images, cache, tmp_path, eye):
+def test_only_what_is_new_is_looked_at(images, cache, tmp_path, encoder):
     few = dict(list(images.items())[:4])
     read(few, cache)
-    found = read(images, cache, eye)
-    assert eye.seen == first_pixels(images)[4:]
+    found = read(images, cache, encoder)
+    assert encoder.seen == first_pixels(images)[4:]
     assert_same(found, read(images, tmp_path / "another"))
 
 
-def test_the_order_of_the_images_is_no_matter(images, cache, tmp_path, fresh, eye):
+def test_the_order_of_the_images_is_no_matter(images, cache, tmp_path, fresh, encoder):
     backwards = dict(reversed(images.items()))
-    assert_same(dict(reversed(read(backwards, cache, eye).items())), fresh)
-    assert eye.seen == []
-    assert_same(read(backwards, tmp_path / "another", eye), fresh)
+    assert_same(dict(reversed(read(backwards, cache, encoder).items())), fresh)
+    assert encoder.seen == []
+    assert_same(read(backwards, tmp_path / "another", encoder), fresh)
 
 
-def test_an_image_that_changed_is_looked_at_again(images, cache, fresh, eye):
+def test_an_image_that_changed_is_looked_at_again(images, cache, fresh, encoder):
     path, digest = draw(next(iter(images)), np.full((8, 8, 3), 77))
-    found = read(images | {path: digest}, cache, eye)
-    assert eye.seen == [77]
+    found = read(images | {path: digest}, cache, encoder)
+    assert encoder.seen == [77]
     assert (found[path.name] == np.float16(0.77)).all()
     assert_same({**found, path.name: fresh[path.name]}, fresh)
 
 
-def test_copies_share_a_row(images, cache, eye):
+def test_copies_share_a_row(images, cache, encoder):
     path, digest = next(iter(images.items()))
     copy = path.with_name("copy.png")
     copy.write_bytes(path.read_bytes())
-    found = read_features({path: digest, copy: digest}, cache, image_size=8, encoder=eye)
+    found = read_features({path: digest, copy: digest}, cache, image_size=8, encoder=encoder)
     assert found.rows[path] == found.rows[copy] == 0
-    assert len(eye.seen) == 1
+    assert len(encoder.seen) == 1
 
 
 def test_no_images_have_no_grids(cache):
-    found = read_features({}, cache, image_size=8, encoder=Eye())
+    found = read_features({}, cache, image_size=8, encoder=CountingEncoder())
     assert found.array.shape == (0, 4, 6)
 
 
@@ -185,21 +186,21 @@ def grow(name: str, data: bytes):
         (lambda folder: (folder / "index.txt").unlink(), 5),
     ],
 )
-def test_what_a_kill_left_half_done_is_done_again(images, cache, tmp_path, fresh, eye, damage, lost):
+def test_what_a_kill_left_half_done_is_done_again(images, cache, tmp_path, fresh, encoder, damage, lost):
     damage(cache)
-    assert_same(read(images, cache, eye), fresh)
-    assert eye.seen == first_pixels(images)[5 - lost :]
+    assert_same(read(images, cache, encoder), fresh)
+    assert encoder.seen == first_pixels(images)[5 - lost :]
     path, digest = draw(tmp_path / "later.png", np.full((8, 8, 3), 77))
-    assert_same(read(images | {path: digest}, cache, eye), fresh | {path.name: np.full((4, 6), 0.77, "float16")})
+    assert_same(read(images | {path: digest}, cache, encoder), fresh | {path.name: np.full((4, 6), 0.77, "float16")})
 
 
-def test_a_picture_that_cannot_be_read_keeps_the_others(images, cache, tmp_path, eye):
+def test_a_picture_that_cannot_be_read_keeps_the_others(images, cache, tmp_path, encoder):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"")
     with pytest.raises(ImageError, match=r"broken\.png is empty"):
         read(images | {broken: "0" * 64}, cache)
-    assert len(read(images, cache, eye)) == 5
-    assert len(eye.seen) <= 1
+    assert len(read(images, cache, encoder)) == 5
+    assert len(encoder.seen) <= 1
 
 
 @pytest.mark.parametrize("name", ["rows.bin", "index.txt"])
@@ -211,37 +212,37 @@ def test_a_full_disk_is_told_and_repaired(images, cache, tmp_path, monkeypatch, 
 
     few = dict(list(images.items())[:3])
     read(few, cache)
-    monkeypatch.setattr(room, "open", full, raising=False)
+    monkeypatch.setattr(features, "open", full, raising=False)
     with pytest.raises(StorageError, match="the disk is full"):
         read(images, cache)
     monkeypatch.undo()
     assert_same(read(images, cache), read(images, tmp_path / "another"))
 
 
-def test_features_that_are_not_numbers_are_refused(images, cache, eye):
-    eye.factor = np.nan
+def test_features_that_are_not_numbers_are_refused(images, cache, encoder):
+    encoder.factor = np.nan
     with pytest.raises(StorageError, match="not numbers; check --encoder-weights"):
-        read(images, cache, eye)
+        read(images, cache, encoder)
 
 
-def test_features_too_large_for_float16_are_the_largest(images, cache, eye):
-    eye.factor = 1e9
-    found = read(images, cache, eye)
+def test_features_too_large_for_float16_are_the_largest(images, cache, encoder):
+    encoder.factor = 1e9
+    found = read(images, cache, encoder)
     assert max(grid.max() for grid in found.values()) == 65504
 
 
-def test_a_disk_too_small_is_told_before_anything_is_looked_at(images, cache, eye, monkeypatch):
-    monkeypatch.setattr(storage, "_free", lambda path: 100)
+def test_a_disk_too_small_is_told_before_anything_is_looked_at(images, cache, encoder, monkeypatch):
+    monkeypatch.setattr(files, "_free", lambda path: 100)
     with pytest.raises(StorageError, match=r"would need .* --cache FOLDER"):
-        read(images, cache, eye)
-    assert not eye.seen
+        read(images, cache, encoder)
+    assert not encoder.seen
 
 
-def test_other_views_are_looked_at_once_and_only_of_those_asked_for(images, cache, eye):
+def test_other_views_are_looked_at_once_and_only_of_those_asked_for(images, cache, encoder):
     first = next(iter(images))
-    found = read_features(images, cache, image_size=8, encoder=eye, views={first: (1, -1)})
+    found = read_features(images, cache, image_size=8, encoder=encoder, views={first: (1, -1)})
     assert {image: len(rows) for image, rows in found.views.items()} == {first: 2}
-    mirrored = read_image(first)[:, ::-1].reshape(4, 48)[:, :6] * np.float32(eye.factor)
+    mirrored = read_image(first)[:, ::-1].reshape(4, 48)[:, :6] * np.float32(encoder.factor)
     np.testing.assert_allclose(found.array[found.views[first][0]], mirrored, rtol=1e-3)
     assert read_features(images, cache, image_size=8, encoder=Blind(), views={first: (1, -1)}).views == found.views
     assert read(images, cache, Blind()).keys() == {image.name for image in images}

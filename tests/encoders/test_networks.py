@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from captioning.encoders.features import build_encoder, open_last_stage
+from captioning.encoders.registry import build_encoder, open_last_stage
 from captioning.errors import DataError
 
 NORM = keras.layers.BatchNormalization

@@ -7,7 +7,8 @@ import pytest
 
 from captioning.errors import DataError
 from captioning.evaluation.compare import compare, difference
-from captioning.evaluation.scoring import Prediction, predictions_text, score_card
+from captioning.evaluation.predictions import Prediction, predictions_text
+from captioning.evaluation.scoring import score_card
 
 SUBJECTS = (
     "two girls jump over a puddle",

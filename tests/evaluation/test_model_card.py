@@ -9,7 +9,8 @@ from PIL import Image
 
 from captioning.evaluation import model_card as card
 from captioning.evaluation.model_card import model_card, sheet
-from captioning.evaluation.scoring import Prediction, score_card
+from captioning.evaluation.predictions import Prediction
+from captioning.evaluation.scoring import score_card
 
 RIGHT, WRONG = "a man on the grass", "a woman by the sea"
 

@@ -10,20 +10,22 @@ from PIL import Image
 
 from captioning.data.dataset import read_dataset
 from captioning.errors import DataError
-from captioning.evaluation import scoring as evaluation
-from captioning.evaluation.scoring import (
+from captioning.evaluation import scoring
+from captioning.evaluation.predictions import (
     Prediction,
+    predictions_of,
+    predictions_text,
+    read_predictions,
+    worst_first,
+)
+from captioning.evaluation.scoring import (
     caption_split,
     card_text,
     evaluate,
     image_list_hash,
-    predictions_of,
-    predictions_text,
-    read_predictions,
     score_card,
     validator,
     variety,
-    worst_first,
 )
 from captioning.options import DecodeOptions
 
@@ -111,7 +113,7 @@ def test_every_image_has_a_caption():
 
 
 def test_a_split_is_captioned_in_its_own_order_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(evaluation, "CHUNK", 4)
+    monkeypatch.setattr(scoring, "CHUNK", 4)
     parrot, images = Parrot(), list(reversed(FEATURES.rows))
     how = DecodeOptions()
     assert caption_split(parrot, FEATURES, images, how) == list(reversed(SUBJECTS))
@@ -220,7 +222,7 @@ def test_a_caption_is_shown_beside_the_reference_that_it_is_closest_to():
 
 
 def test_validation_is_greedy_and_watches_eight_images(monkeypatch):
-    monkeypatch.setattr(evaluation, "WATCHED", 2)
+    monkeypatch.setattr(scoring, "WATCHED", 2)
     parrot = Parrot()
     validate = validator(parrot, FEATURES, {image: [SUBJECTS[row]] for image, row in FEATURES.rows.items()})
     found = validate()

@@ -43,10 +43,10 @@ def test_a_word_counts_once_a_caption():
 
 
 def test_people_against_themselves_are_not_told():
-    chance = random.Random(0)
+    rng = random.Random(0)
     words = [word for words in CATEGORIES.values() for word in words.split()]
-    wanted = [[" ".join(chance.sample(words, 4)) for _ in range(5)] for _ in range(400)]
-    assert word_use([chance.choice(texts) for texts in wanted], wanted) == {}
+    wanted = [[" ".join(rng.sample(words, 4)) for _ in range(5)] for _ in range(400)]
+    assert word_use([rng.choice(texts) for texts in wanted], wanted) == {}
 
 
 @pytest.mark.parametrize(("images", "found"), [(1, False), (9, False), (10, True)])

@@ -24,10 +24,11 @@ import captioning
 import train
 from captioning import cli
 from captioning.encoders import features
+from captioning.encoders.registry import build_encoder
 from captioning.errors import BundleError, CaptioningError, ImageError, MissingExtra
-from captioning.extras import ray_engine as cluster
+from captioning.extras import ray_engine
 from captioning.inference import folder as album
-from captioning.inference.writers import BookOptions, opened
+from captioning.inference.writers import OutputOptions, open_writer
 from captioning.options import DecodeOptions, EngineOptions
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ def here(monkeypatch):
         random.random(), np.random.random()
         yield from ((task, work(task)) for task in reversed(tasks))
 
-    monkeypatch.setattr(cluster, "spread", spread)
+    monkeypatch.setattr(ray_engine, "spread", spread)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def ray():
 
 def required():
     try:
-        return cluster.require_ray()
+        return ray_engine.require_ray()
     except MissingExtra as missing:
         pytest.skip(str(missing))
 
@@ -104,27 +105,27 @@ def texts(batches):
     ],
 )
 def test_workers_share_the_cores_so_that_all_find_room(workers, machines, cores):
-    assert cluster.cores_each(workers, machines) == cores
+    assert ray_engine.cores_each(workers, machines) == cores
 
 
 def test_without_ray_one_line_says_what_to_install(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra):
-        cluster.require_ray()
+        ray_engine.require_ray()
     assert cli.main(["caption", str(images[0]), "--engine", "ray", "--bundle", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err == "captioning: --engine ray needs Ray: pip install '.[ray]'.\n"
 
 
 def test_where_nothing_is_left_to_do_no_cluster_is_started(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert list(cluster.caption_images(lambda: None, [], SEARCH)) == []
-    assert list(cluster.look_at({}, size=32)) == []
+    assert list(ray_engine.caption_images(lambda: None, [], SEARCH)) == []
+    assert list(ray_engine.look_at({}, size=32)) == []
 
 
 @pytest.mark.usefixtures("here", "_small_batches")
 def test_captions_and_refusals_are_those_of_this_process(images, captioner):
     local = texts(album.caption_images(captioner, images, SEARCH))
-    batches = list(cluster.caption_images(lambda: captioner, images, SEARCH))
+    batches = list(ray_engine.caption_images(lambda: captioner, images, SEARCH))
     assert texts(batches) == local
     assert [len(batch) for batch in batches] == [2, 3, 3, 3, 3]
 
@@ -134,7 +135,7 @@ def test_an_image_that_only_this_machine_has_is_told_so(images, captioner, monke
     monkeypatch.setattr(
         album, "read_image", lambda image, size: (_ for _ in ()).throw(ImageError("missing", f"{image} does not exist"))
     )
-    [batch] = cluster.caption_images(lambda: captioner, [images[0], images[0].with_name("none.png")], SEARCH)
+    [batch] = ray_engine.caption_images(lambda: captioner, [images[0], images[0].with_name("none.png")], SEARCH)
     told = [album.told(image, error) for image, error in batch.items()]
     assert told[0].startswith(f"{images[0]} is not there on every machine; put")
     assert told[1] == f"{images[0].with_name('none.png')} does not exist"
@@ -151,7 +152,7 @@ def assert_seen_alike(images, tmp_path, encoder, engine):
     known = {image: f"{number:064x}" for number, image in enumerate(images) if number != 3}
     weights, network = str(tmp_path / "eye.weights.h5"), None
     if encoder:
-        network = features.build_encoder(encoder, "none", 32)
+        network = build_encoder(encoder, "none", 32)
         network.save_weights(weights)
     elsewhere = train.lookers(engine, 32, (encoder, weights) if encoder else None)
     read = functools.partial(features.read_features, known, image_size=32, encoder=network, views={images[0]: (1, 2)})
@@ -180,7 +181,7 @@ def test_a_worker_begins_once_and_answers_with_what_went_wrong(tmp_path, monkeyp
 
     monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", ""))
     monkeypatch.chdir(ROOT)
-    worker = cluster.Worker(begin, str(tmp_path), {"KERAS_BACKEND": "torch"})
+    worker = ray_engine.Worker(begin, str(tmp_path), {"KERAS_BACKEND": "torch"})
     answers = [worker(batch(number, "x" * number)) for number in range(3)]
     assert [(list(answer["number"]), list(answer["answer"])) for answer in answers] == [([n], [n]) for n in range(3)]
     assert begun == [tmp_path]
@@ -189,7 +190,7 @@ def test_a_worker_begins_once_and_answers_with_what_went_wrong(tmp_path, monkeyp
     def fail():
         raise BundleError("no bundle here")
 
-    worker = cluster.Worker(fail, str(tmp_path / "elsewhere"), {})
+    worker = ray_engine.Worker(fail, str(tmp_path / "elsewhere"), {})
     assert str(worker(batch(0, ""))["answer"][0]) == "no bundle here"
     assert Path.cwd() == tmp_path
 
@@ -203,13 +204,13 @@ def test_an_address_where_nobody_listens_is_refused_at_once(address):
     with pytest.raises(
         CaptioningError, match=f"^No Ray cluster answers at RAY_ADDRESS {address} \\(Conn.*RAY_ADDRESS.$"
     ):
-        cluster._require_answer(address)
+        ray_engine._require_answer(address)
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto", "local", ""])
 def test_an_address_that_answers_or_is_a_word_is_left_to_ray(form):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        cluster._require_answer(form.format(server.getsockname()[1]))
+        ray_engine._require_answer(form.format(server.getsockname()[1]))
 
 
 def test_why_an_image_cannot_be_read_arrives_whole():
@@ -247,7 +248,7 @@ def test_a_worker_that_is_killed_costs_nothing_and_doubles_nothing(images, saved
     killed = signal.SIGKILL
 
     def begin():
-        caption = cluster._captions(functools.partial(captioning.load, saved), SEARCH)
+        caption = ray_engine._captions(functools.partial(captioning.load, saved), SEARCH)
 
         def deadly(task):
             if victim in task and not marker.exists():
@@ -258,8 +259,10 @@ def test_a_worker_that_is_killed_costs_nothing_and_doubles_nothing(images, saved
         return deadly
 
     tasks = [images[first : first + 3] for first in range(0, 14, 3)]
-    with opened(BookOptions(output=tmp_path / "captions.jsonl"), several=False) as book:
-        problems = album.caption_album(lambda _: (said for _, said in cluster.spread(begin, tasks, 2)), images, book)
+    with open_writer(OutputOptions(output=tmp_path / "captions.jsonl"), several=False) as book:
+        problems = album.caption_folder(
+            lambda _: (said for _, said in ray_engine.spread(begin, tasks, 2)), images, book
+        )
     assert marker.exists()
     assert [line["image"] for line in sorted(lines(tmp_path / "captions.jsonl"), key=lambda line: line["image"])] == [
         str(image) for image in images if image != images[3]
@@ -294,7 +297,7 @@ def test_two_workers_see_what_this_process_sees(images, tmp_path):
 def test_what_a_worker_cannot_load_is_one_sentence_here(tmp_path):
     load = functools.partial(captioning.load, tmp_path / "none")
     with pytest.raises(BundleError, match="none is not a bundle"):
-        list(cluster.caption_images(load, [tmp_path / "a.png"], SEARCH, workers=1))
+        list(ray_engine.caption_images(load, [tmp_path / "a.png"], SEARCH, workers=1))
 
 
 @pytest.mark.slow
@@ -302,7 +305,7 @@ def test_every_machine_works_and_every_task_is_done_once(ray):
     def begin():
         return lambda task: (task, ray.get_runtime_context().get_node_id(), os.environ["TF_NUM_INTRAOP_THREADS"])
 
-    done = list(cluster.spread(begin, range(40), 2))
+    done = list(ray_engine.spread(begin, range(40), 2))
     assert sorted(task for task, _ in done) == list(range(40))
     assert all(answer[0] == task and answer[2] == "1" for task, answer in done)
     assert len({machine for _, (_, machine, _) in done}) == 2
@@ -316,7 +319,7 @@ def test_a_machine_that_lacks_a_library_is_told_in_one_sentence():
             return importlib.import_module, ("no_such_library",)
 
     with pytest.raises(CaptioningError, match=r"^Ray gave up \(.*No module named 'no_such_library'.*to go on\.$"):
-        list(cluster.spread(Foreign(), [0], 1))
+        list(ray_engine.spread(Foreign(), [0], 1))
 
 
 @pytest.mark.slow

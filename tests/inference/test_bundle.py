@@ -16,7 +16,7 @@ import pytest
 import captioning
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoder.model import CaptionModel
-from captioning.encoders.features import build_encoder
+from captioning.encoders.registry import build_encoder
 from captioning.errors import BundleError, CaptioningError, StorageError
 from captioning.inference import bundle
 from captioning.options import DecodeOptions
@@ -103,7 +103,9 @@ def test_weights_too_large_for_half_precision_stay_numbers(parts):
     model = CaptionModel(parts.model.config, build_encoder("tiny", image_size=32))
     model.build()
     model.set_weights(large)
-    kept = bundle.settled(bundle.Parts(model, parts.tokenizer, None, parts.eye, parts.decoding)).model.get_weights()
+    kept = bundle.as_saved(
+        bundle.Parts(model, parts.tokenizer, None, parts.model_options, parts.decoding)
+    ).model.get_weights()
     assert all(np.isfinite(weight).all() for weight in kept)
 
 
@@ -124,7 +126,7 @@ def test_a_training_in_any_precision_ends_in_float32(parts, captioner, pictures)
         model = CaptionModel(parts.model.config, encoder)
         model.build()
         model.set_weights(parts.model.get_weights())
-        plain = bundle.settled(bundle.Parts(model, parts.tokenizer, None, parts.eye, parts.decoding))
+        plain = bundle.as_saved(bundle.Parts(model, parts.tokenizer, None, parts.model_options, parts.decoding))
         assert plain.model.compute_dtype == "float32"
     finally:
         keras.config.set_dtype_policy("float32")

@@ -13,7 +13,7 @@ import pytest
 import captioning
 from captioning.data.images import read_image
 from captioning.decoder.model import CaptionModel, config_for
-from captioning.encoders.features import build_encoder, earlier_weights, open_last_stage
+from captioning.encoders.registry import build_encoder, earlier_weights, open_last_stage
 from captioning.errors import DataError
 from captioning.inference import bundle
 from captioning.options import DecodeOptions, ModelOptions
@@ -24,13 +24,13 @@ from tests.inference.test_bundle import assert_refused, config_of, disk_full, fa
 def frozen(tokenizer, tmp_path_factory):
     """A bundle of a captioner on a frozen MobileNetV2, and two files of weights of that: the right one and another."""
     folder = tmp_path_factory.mktemp("frozen")
-    eye = ModelOptions(encoder="mobilenetv2", image_size=64, feature_units=8, attention_units=8, lstm_units=8)
+    model_options = ModelOptions(encoder="mobilenetv2", image_size=64, feature_units=8, attention_units=8, lstm_units=8)
     encoder = build_encoder("mobilenetv2", "none", 64)
     network = next(layer for layer in encoder.layers if isinstance(layer, keras.Model))
-    model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape))
+    model = CaptionModel(config_for(model_options, len(tokenizer), encoder.output_shape))
     model.build()
     network.save_weights(folder / "right.weights.h5")
-    parts = bundle.Parts(model, tokenizer, encoder, eye, DecodeOptions(max_length=3))
+    parts = bundle.Parts(model, tokenizer, encoder, model_options, DecodeOptions(max_length=3))
     bundle.save(folder / "bundle", parts, files={}, about={})
     with h5py.File(shutil.copy(folder / "right.weights.h5", folder / "wrong.weights.h5"), "r+") as file:
         file.visititems(lambda name, item: item.write_direct(item[()] * 1.2) if hasattr(item, "write_direct") else None)
@@ -75,7 +75,7 @@ def tuned(frozen, tokenizer):
         weight.assign(weight * 1.1)
     model = CaptionModel(parts.model.config, encoder)
     model.build()
-    parts = bundle.settled(bundle.Parts(model, tokenizer, None, parts.eye, parts.decoding, whole=False))
+    parts = bundle.as_saved(bundle.Parts(model, tokenizer, None, parts.model_options, parts.decoding, whole=False))
     bundle.save(folder / "tuned", parts, files={}, about={})
     return folder / "tuned", parts, str(folder / "right.weights.h5")
 

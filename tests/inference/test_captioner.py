@@ -8,8 +8,9 @@ from PIL import Image
 
 from captioning.errors import CaptioningError, ImageError
 from captioning.inference import captioner as room
-from captioning.inference.captioner import Captioner, regions_within
+from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration, signals
+from captioning.inference.regions import regions_within
 from captioning.options import DecodeOptions
 
 THREE = DecodeOptions(max_length=6, num_beams=3, num_captions=3)
@@ -131,7 +132,7 @@ def test_no_special_word_can_be_forced(captioner, pictures):
 
 def test_options_change_and_come_back_without_building_anew(captioner, pictures, monkeypatch):
     built = []
-    monkeypatch.setattr(room, "Decoder", lambda model, rules, often: (built.append(rules), Recorder())[1])
+    monkeypatch.setattr(room, "Decoder", lambda model, rules, jit: (built.append(rules), Recorder())[1])
     captioner = fresh(captioner)
     for options in (GREEDY, SHORT, GREEDY, None, SHORT, None, DecodeOptions(strategy="greedy")):
         with pytest.raises(Asked):
@@ -151,7 +152,7 @@ class Asked(Exception):  # noqa: N818
 
 
 class Recorder:
-    def search(self, features, chance):
+    def search(self, features, rng):
         raise Asked
 
 
@@ -159,9 +160,9 @@ SAMPLES = DecodeOptions(strategy="sample", num_captions=1, max_length=6, tempera
 
 
 def test_another_seed_is_another_sample_of_the_same_search(captioner, pictures, monkeypatch):
-    built, decoder = [], room.Decoder
+    built, decoder = [], room.CaptionSearch
     monkeypatch.setattr(
-        room, "Decoder", lambda model, rules, often: (built.append(rules), decoder(model, rules, often=often))[1]
+        room, "Decoder", lambda model, rules, jit: (built.append(rules), decoder(model, rules, jit=jit))[1]
     )
     captioner = fresh(captioner)
     told = [
@@ -181,9 +182,9 @@ def test_batches_draw_samples_of_their_own(captioner, pictures, monkeypatch):
 def test_a_search_asked_for_often_is_compiled_once_more_and_says_the_same(captioner, pictures, monkeypatch):
     monkeypatch.setattr(room, "BATCH", 2)
     monkeypatch.setattr(room, "MANY", 2)
-    built, decoder = [], room.Decoder
+    built, decoder = [], room.CaptionSearch
     monkeypatch.setattr(
-        room, "Decoder", lambda model, rules, often: (built.append(often), decoder(model, rules, often=often))[1]
+        room, "Decoder", lambda model, rules, jit: (built.append(jit), decoder(model, rules, jit=jit))[1]
     )
     captioner, grids = fresh(captioner), captioner.features(pictures[:2])
     told = [captioner.caption_features(grids, GREEDY) for _ in range(4)]

@@ -14,10 +14,10 @@ def caption(text: str, probability: float = 0.5) -> SimpleNamespace:
 
 def drawn(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Signals, the true share of good captions for each, and whether each was good."""
-    chance = np.random.default_rng(seed)
-    found = np.column_stack([chance.normal(-1, 0.5, count), chance.uniform(0, 1, count)])
+    rng = np.random.default_rng(seed)
+    found = np.column_stack([rng.normal(-1, 0.5, count), rng.uniform(0, 1, count)])
     shares = 1 / (1 + np.exp(-(1.0 + 2.0 * found[:, 0] + 3.0 * found[:, 1])))
-    return found, shares, chance.random(count) < shares
+    return found, shares, rng.random(count) < shares
 
 
 def test_the_signals_of_a_caption():

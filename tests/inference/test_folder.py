@@ -12,8 +12,8 @@ from PIL import Image
 
 from captioning.errors import DataError, ImageError
 from captioning.inference import folder as album
-from captioning.inference.folder import caption_album, caption_images, gather_images, read_ahead
-from captioning.inference.writers import BookOptions, opened
+from captioning.inference.folder import caption_folder, caption_images, find_images_in, read_ahead
+from captioning.inference.writers import OutputOptions, open_writer
 from captioning.options import DecodeOptions
 
 SEARCH = DecodeOptions()
@@ -48,7 +48,7 @@ class Parrot:
         return [Said(f"number {picture[0, 0, 0]}") for picture in pixels]
 
 
-class Shelf(dict):
+class CaptionerPool(dict):
     """A book in memory."""
 
     def add(self, captions):
@@ -82,9 +82,9 @@ def texts(book):
 
 def test_folders_hold_their_images_and_none_comes_twice(images):
     folder = images[0].parent
-    assert gather_images([images[5], folder]) == [images[5], *images[:5], *images[6:]]
+    assert find_images_in([images[5], folder]) == [images[5], *images[:5], *images[6:]]
     with pytest.raises(DataError, match="holds no image"):
-        gather_images([folder, folder.parent / "none", _empty(folder.parent / "empty")])
+        find_images_in([folder, folder.parent / "none", _empty(folder.parent / "empty")])
 
 
 def _empty(folder):
@@ -93,8 +93,8 @@ def _empty(folder):
 
 
 def test_every_image_is_captioned_and_the_unreadable_one_is_named(images):
-    book = Shelf()
-    problems = caption_album(by(Parrot()), images, book)
+    book = CaptionerPool()
+    problems = caption_folder(by(Parrot()), images, book)
     assert texts(book) == {f"{number:02}": f"number {10 * number}" for number in range(11) if number != 3}
     assert problems == [f"{images[3]} is empty; copy or download it again."]
 
@@ -108,8 +108,8 @@ def test_batches_hold_readable_images_alone(images):
 
 
 def test_what_is_in_the_book_is_not_captioned_again(images):
-    parrot, book = Parrot(), Shelf({image: Said("known") for image in images[4:]})
-    caption_album(by(parrot), images, book)
+    parrot, book = Parrot(), CaptionerPool({image: Said("known") for image in images[4:]})
+    caption_folder(by(parrot), images, book)
     assert parrot.seen == [3]
     assert texts(book)["07"] == "known"
 
@@ -172,14 +172,14 @@ def test_an_interrupted_album_ends_as_if_it_had_not_been(images, tmp_path, kind)
 
 
 def _write(captioner, images, output):
-    with opened(BookOptions(output=output), several=False) as book:
-        return caption_album(by(captioner), images, book)
+    with open_writer(OutputOptions(output=output), several=False) as book:
+        return caption_folder(by(captioner), images, book)
 
 
 def test_interrupted_sidecars_are_gone_on_with(images, tmp_path):
     def write(captioner):
-        with opened(BookOptions(sidecar=True), several=False) as book:
-            caption_album(by(captioner), images, book)
+        with open_writer(OutputOptions(sidecar=True), several=False) as book:
+            caption_folder(by(captioner), images, book)
 
     with pytest.raises(KeyboardInterrupt):
         write(Parrot(patience=2))
@@ -190,10 +190,10 @@ def test_interrupted_sidecars_are_gone_on_with(images, tmp_path):
 
 
 def test_progress_is_for_terminals_alone(images, monkeypatch, capsys):
-    caption_album(by(Parrot()), images, Shelf())
+    caption_folder(by(Parrot()), images, CaptionerPool())
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    caption_album(by(Parrot()), images, Shelf({image: Said("known") for image in images[:5]}))
+    caption_folder(by(Parrot()), images, CaptionerPool({image: Said("known") for image in images[:5]}))
     told = capsys.readouterr().err
     assert "11/11" in told
     assert "image/s" in told

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from captioning.inference import folder as album
-from captioning.inference.folder import caption_album, caption_images, gather_images
-from captioning.inference.writers import BookOptions, name_of, opened
+from captioning.inference.folder import caption_folder, caption_images, find_images_in
+from captioning.inference.writers import OutputOptions, name_of, open_writer
 from tests.inference.test_folder import SEARCH, Parrot
 
 pytestmark = pytest.mark.slow
@@ -51,8 +51,8 @@ STRANGE = (
 
 def written(folder: Path, output: Path, captioner: Parrot) -> list[str]:
     caption = functools.partial(caption_images, captioner, search=SEARCH)
-    with opened(BookOptions(output=output), several=False) as book:
-        return caption_album(caption, gather_images([folder]), book)
+    with open_writer(OutputOptions(output=output), several=False) as book:
+        return caption_folder(caption, find_images_in([folder]), book)
 
 
 def fill(folder: Path, count: int) -> None:
@@ -82,7 +82,7 @@ def test_of_ten_thousand_images_each_has_its_line_or_its_sentence(tmp_path, reco
     for name in STRANGE:
         Image.new("RGB", (20, 24)).save(folder / name)
     shutil.copy(folder / STRANGE[0], os.fsencode(folder) + b"/latin-\xe9.png")
-    images, bad = gather_images([folder]), written(folder, output, Parrot())
+    images, bad = find_images_in([folder]), written(folder, output, Parrot())
     lines = [json.loads(line)["image"] for line in output.read_text("utf-8").splitlines()]
     record_property("images", len(images))
     record_property("lines", len(lines))

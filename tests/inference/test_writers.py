@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioning.errors import CaptioningError, DataError, StorageError
-from captioning.inference.writers import ALT_LENGTH, FORMULA, BookOptions, alt_text, csv_row, name_of, opened
+from captioning.inference.writers import ALT_LENGTH, OutputOptions, alt_text, name_of, open_writer
+from captioning.runtime.safe_csv import FORMULA, csv_row
 
 WIDE = "".join(chr(ord(sign) + 0xFEE0) for sign in "=+-@")  # as they are typed in East Asia
 GRID = np.array([[0.25, 0.5], [0.125, 0.125]], "float32")
@@ -38,8 +39,8 @@ def said(text: str, confidence: float | None = 0.8, others: tuple[str, ...] = ()
     return Said(text, words, tuple(said(other) for other in others), confidence)
 
 
-def write(options: BookOptions, captions: dict, *, several: bool = False) -> list[str]:
-    with opened(options, several=several) as book:
+def write(options: OutputOptions, captions: dict, *, several: bool = False) -> list[str]:
+    with open_writer(options, several=several) as book:
         new = {Path(image): caption for image, caption in captions.items() if Path(image) not in book}
         return book.add(new) if new else []
 
@@ -59,7 +60,7 @@ def write(options: BookOptions, captions: dict, *, several: bool = False) -> lis
     ],
 )
 def test_the_format_follows_from_the_place(options, kind):
-    assert BookOptions(**options).kind == kind
+    assert OutputOptions(**options).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_the_format_follows_from_the_place(options, kind):
 )
 def test_what_does_not_go_together_is_refused(options, saying):
     with pytest.raises(CaptioningError, match=saying):
-        BookOptions(**options)
+        OutputOptions(**options)
 
 
 # The terminal
@@ -88,12 +89,12 @@ def test_what_does_not_go_together_is_refused(options, saying):
 
 def test_the_terminal_gets_lines_and_a_mark_where_a_caption_is_unsure(capsys):
     captions = {"a.png": said("a dog", 0.8, ("the dog",)), "b.png": said("a cat", 0.3), "c.png": said("a man", None)}
-    write(BookOptions(), captions, several=True)
+    write(OutputOptions(), captions, several=True)
     assert capsys.readouterr().out == "a.png\ta dog\na.png\tthe dog\nb.png\ta cat\tnot sure\nc.png\ta man\n"
 
 
 def test_a_table_on_the_terminal_has_one_header(capsys):
-    with opened(BookOptions(format="csv"), several=False) as book:
+    with open_writer(OutputOptions(format="csv"), several=False) as book:
         for name in ("a.png", "b.png"):
             book.add({Path(name): said("a dog")})
     assert capsys.readouterr().out.splitlines() == [
@@ -108,7 +109,7 @@ def test_a_table_on_the_terminal_has_one_header(capsys):
 
 def test_what_a_csv_holds(tmp_path):
     output = tmp_path / "deeper" / "captions.csv"
-    write(BookOptions(output=output), {"a.png": said('a "big" dog, 犬', None, ("x", "y"))}, several=True)
+    write(OutputOptions(output=output), {"a.png": said('a "big" dog, 犬', None, ("x", "y"))}, several=True)
     with open(output, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [
@@ -118,7 +119,7 @@ def test_what_a_csv_holds(tmp_path):
 
 def test_what_a_json_line_holds(tmp_path):
     output = tmp_path / "captions.jsonl"
-    write(BookOptions(output=output, attention=True, alt_text=True), {"a.png": said("a dog", 0.81234)})
+    write(OutputOptions(output=output, attention=True, alt_text=True), {"a.png": said("a dog", 0.81234)})
     record = json.loads(output.read_text("utf-8"))
     assert list(record) == ["image", "caption", "confidence", "score", "words"]
     assert (record["caption"], record["confidence"]) == ("A dog.", 0.812)
@@ -127,7 +128,7 @@ def test_what_a_json_line_holds(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "txt", "jsonl", "json"])
 def test_a_file_is_gone_on_with(tmp_path, kind):
-    options = BookOptions(output=tmp_path / f"captions.{kind}")
+    options = OutputOptions(output=tmp_path / f"captions.{kind}")
     write(options, {"a.png": said("first"), "=b.png": said("first")})
     write(options, {"a.png": said("second"), "=b.png": said("second"), "c.png": said("second")})
     text = options.output.read_text("utf-8")
@@ -138,7 +139,7 @@ def test_a_file_is_gone_on_with(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["csv", "txt", "jsonl"])
 def test_half_a_line_that_a_killed_run_left_is_written_anew(tmp_path, kind):
-    options = BookOptions(output=tmp_path / f"captions.{kind}")
+    options = OutputOptions(output=tmp_path / f"captions.{kind}")
     write(options, {"a.png": said("a dog"), "ü.png": said("a cat")})
     whole = options.output.read_bytes()
     for cut in range(1, len(whole) - whole.index(b"\n", -40)):
@@ -151,8 +152,8 @@ def test_half_a_line_that_a_killed_run_left_is_written_anew(tmp_path, kind):
 def test_overwriting_waits_for_the_first_caption(tmp_path, kind):
     output = tmp_path / f"captions.{kind}"
     output.write_text("something of value")
-    options = BookOptions(output=output, if_exists="overwrite")
-    with opened(options, several=False):
+    options = OutputOptions(output=output, if_exists="overwrite")
+    with open_writer(options, several=False):
         pass
     assert output.read_text() == "something of value"
     write(options, {"a.png": said("a dog")})
@@ -178,26 +179,26 @@ def test_a_file_of_another_kind_is_refused_and_kept(tmp_path, kind, content):
     output = tmp_path / f"captions.{kind}"
     output.write_bytes(content)
     with pytest.raises(DataError, match=r"--if-exists overwrite\.$"):
-        write(BookOptions(output=output), {"a.png": said("a dog")})
+        write(OutputOptions(output=output), {"a.png": said("a dog")})
     assert output.read_bytes() == content
 
 
 def test_a_json_file_is_there_only_when_it_is_whole(tmp_path):
     output = tmp_path / "captions.json"
-    with contextlib.suppress(KeyboardInterrupt), opened(BookOptions(output=output), several=False) as book:
+    with contextlib.suppress(KeyboardInterrupt), open_writer(OutputOptions(output=output), several=False) as book:
         book.add({Path("a.png"): said("a dog")})
         raise KeyboardInterrupt
-    with opened(BookOptions(output=output, if_exists="overwrite"), several=False):
+    with open_writer(OutputOptions(output=output, if_exists="overwrite"), several=False):
         pass  # what the interrupted run left is not wanted any more
     assert list(tmp_path.iterdir()) == []
-    write(BookOptions(output=output, if_exists="overwrite"), {"b.png": said("a cat")})
+    write(OutputOptions(output=output, if_exists="overwrite"), {"b.png": said("a cat")})
     assert [record["image"] for record in json.loads(output.read_text())] == ["b.png"]
 
 
 def test_a_place_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="could not be written"):
-        write(BookOptions(output=tmp_path / "file" / "captions.csv"), {"a.png": said("a dog")})
+        write(OutputOptions(output=tmp_path / "file" / "captions.csv"), {"a.png": said("a dog")})
 
 
 # Spreadsheets and names
@@ -231,7 +232,7 @@ def test_strange_names_are_gone_on_with_too(tmp_path, kind):
         "naïve 犬\u2028.png",
         *map(os.fsdecode, (b"\xff.png", b"\xfe.png")),
     ]
-    options = BookOptions(output=tmp_path / f"captions.{kind}")
+    options = OutputOptions(output=tmp_path / f"captions.{kind}")
     for time in ("first", "second"):
         write(options, {name: said(time) for name in names})
     text = options.output.read_text("utf-8")
@@ -254,19 +255,21 @@ def test_strange_names_are_gone_on_with_too(tmp_path, kind):
 @pytest.mark.parametrize("end", ["\n", ""])
 def test_what_happens_to_a_sidecar_that_is_there(tmp_path, if_exists, expected, end):
     (tmp_path / "a.txt").write_text(f"old{end}")
-    options = BookOptions(sidecar=True, if_exists=if_exists)
+    options = OutputOptions(sidecar=True, if_exists=if_exists)
     for _ in range(2):  # the second time as after an interruption
         write(options, {tmp_path / "a.png": said("a dog", 0.1, ("the dog",))}, several=True)
     assert (tmp_path / "a.txt").read_text() == (f"old{end}" if if_exists == "skip" else expected)
 
 
 def test_a_sidecar_of_json_is_one_record(tmp_path):
-    write(BookOptions(sidecar=True, format="json"), {tmp_path / "a.b.png": said("a dog")})
+    write(OutputOptions(sidecar=True, format="json"), {tmp_path / "a.b.png": said("a dog")})
     assert json.loads((tmp_path / "a.b.json").read_text())["caption"] == "a dog"
 
 
 def test_two_images_never_share_a_sidecar(tmp_path):
-    problems = write(BookOptions(sidecar=True), {tmp_path / "a.jpg": said("a dog"), tmp_path / "a.png": said("a cat")})
+    problems = write(
+        OutputOptions(sidecar=True), {tmp_path / "a.jpg": said("a dog"), tmp_path / "a.png": said("a cat")}
+    )
     assert problems == [f"{tmp_path / 'a.png'} would share a.txt with a.jpg; use --output for it."]
     assert (tmp_path / "a.txt").read_text() == "a dog\n"
 
@@ -274,7 +277,7 @@ def test_two_images_never_share_a_sidecar(tmp_path):
 @pytest.mark.parametrize("if_exists", ["skip", "overwrite", "append"])
 def test_an_image_is_never_its_own_sidecar(tmp_path, if_exists):
     (tmp_path / "photo.txt").write_bytes(b"pixels")
-    write(BookOptions(sidecar=True, if_exists=if_exists), {tmp_path / "photo.txt": said("a dog")})
+    write(OutputOptions(sidecar=True, if_exists=if_exists), {tmp_path / "photo.txt": said("a dog")})
     assert (tmp_path / "photo.txt").read_bytes() == b"pixels"
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageDraw
 
 from captioning.plots import attention as overlay
-from captioning.plots import layout as figure
+from captioning.plots import layout
 from captioning.plots.attention import (
     collapsed,
     curves_png,
@@ -183,12 +183,12 @@ def test_a_strip_says_when_the_attention_hardly_moves(written):
 def test_a_strip_wastes_no_margin(shape, count):
     page = opened(strip_png(picture(*shape), words_for("a " * count)))
     left, top, right, bottom = ImageChops.invert(page).getbbox()
-    assert page.width <= overlay.PAGE + 2 * figure.MARGIN
+    assert page.width <= overlay.PAGE + 2 * layout.MARGIN
     assert page.height < 1450
-    assert abs(left - figure.MARGIN) <= 1
-    assert abs(page.width - right - figure.MARGIN) <= 6
-    assert abs(page.height - bottom - figure.MARGIN) <= 1
-    assert top - figure.MARGIN <= 31
+    assert abs(left - layout.MARGIN) <= 1
+    assert abs(page.width - right - layout.MARGIN) <= 6
+    assert abs(page.height - bottom - layout.MARGIN) <= 1
+    assert top - layout.MARGIN <= 31
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3])
@@ -200,7 +200,7 @@ def test_all_that_is_written_is_readable_and_within_its_place(written, shape):
     rising_png(image, [(epoch, caption * epoch, 0.1 * epoch) for epoch in (1, 2)], caption)
     sheet_png({caption: [(image, caption, caption * 9, 0.5)]})
     assert [each.text for each in written if not each.inside] == []
-    assert min(each.size for each in written) >= figure.SMALLEST
+    assert min(each.size for each in written) >= layout.SMALLEST
     assert "counterrevolutionary" in said(written)
     assert "…" in said(written)
 
@@ -222,8 +222,8 @@ def test_a_walk_has_a_frame_a_word_after_the_image_and_goes_round():
     first, *others = frames_of(gif)
     assert len(others) == len(words)
     assert {frame.shape for frame in others} == {first.shape}
-    assert first.shape[1] == 300 + 2 * figure.MARGIN
-    shown = np.s_[figure.MARGIN : figure.MARGIN + 150, figure.MARGIN : figure.MARGIN + 300]
+    assert first.shape[1] == 300 + 2 * layout.MARGIN
+    shown = np.s_[layout.MARGIN : layout.MARGIN + 150, layout.MARGIN : layout.MARGIN + 300]
     assert abs(first[shown] - image.astype(float)).mean() < 12
     for each, frame in zip(words, others, strict=True):
         assert abs(frame[shown] - painted(image, each.attention).astype(float)).mean() < 8
@@ -237,14 +237,14 @@ def test_a_walk_does_not_flicker():
     words = [word(f"word{column}", one_hot((8, 8), 0, column)) for column in range(4)]
     _, first, *others = frames_of(walk_gif(picture(240, 240), words, longest=240))
     for frame in others:
-        np.testing.assert_array_equal(frame[100 : figure.MARGIN + 240], first[100 : figure.MARGIN + 240])
-        np.testing.assert_array_equal(frame[: figure.MARGIN], 255)
+        np.testing.assert_array_equal(frame[100 : layout.MARGIN + 240], first[100 : layout.MARGIN + 240])
+        np.testing.assert_array_equal(frame[: layout.MARGIN], 255)
 
 
 def test_a_walk_marks_the_present_word(written):
     walk_gif(picture(), words_for("a dog runs"), longest=200)
     colours = [each.colour for each in written if "%" not in each.text]
-    dark, pale, marked = figure.INK, figure.PALE, figure.ACCENT
+    dark, pale, marked = layout.INK, layout.PALE, layout.ACCENT
     assert colours == [dark] * 3 + [marked, pale, pale] + [dark, marked, pale] + [dark, dark, marked]
     assert [each.text for each in written].count("50%") == 3
 
@@ -271,7 +271,7 @@ def test_rising_captions_are_the_first_the_last_and_some_between(written, epochs
 
 def test_rising_captions_darken_where_they_are_right(written):
     rising_png(picture(), [(1, "dog dog cat", 0), (2, "a dog", 0.5)])
-    colours = [(each.text, each.colour == figure.INK) for each in written if each.text in {"dog", "cat", "a"}]
+    colours = [(each.text, each.colour == layout.INK) for each in written if each.text in {"dog", "cat", "a"}]
     assert colours == [("dog", True), ("dog", False), ("cat", False), ("a", True), ("dog", True)]
 
 
@@ -304,7 +304,7 @@ def test_pictures_of_nothing_are_pictures():
 
 
 def test_letters_come_from_a_font_that_has_them(tmp_path, monkeypatch, written, capfd):
-    without = figure.font_for("犬 dog", 20)
+    without = layout.font_for("犬 dog", 20)
     assert without.getname()[0] == "DejaVu Sans"
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0)), pen.lineTo((500, 0)), pen.lineTo((500, 500)), pen.closePath()
@@ -321,14 +321,14 @@ def test_letters_come_from_a_font_that_has_them(tmp_path, monkeypatch, written, 
     builder.save(tmp_path / "kanji.ttf")
     entry = font_manager.FontEntry(fname=str(tmp_path / "kanji.ttf"), name="Kanji", style="normal", weight=400)
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist, entry])
-    figure._installed.cache_clear()
-    assert figure.font_for("犬走る", 20).getname()[0] == "Kanji"
-    assert figure.font_for("café", 20).getname()[0] == "DejaVu Sans"
-    assert figure.font_for("cafe", 20).getname()[0] == "Aileron"
+    layout._installed.cache_clear()
+    assert layout.font_for("犬走る", 20).getname()[0] == "Kanji"
+    assert layout.font_for("café", 20).getname()[0] == "DejaVu Sans"
+    assert layout.font_for("cafe", 20).getname()[0] == "Aileron"
     opened(strip_png(picture(), words_for("犬 走る 猫"), "犬走る猫" * 30))
     assert all(each.inside for each in written)
     assert capfd.readouterr() == ("", "")
-    figure._installed.cache_clear()
+    layout._installed.cache_clear()
 
 
 @pytest.fixture

@@ -23,14 +23,14 @@ import pytest
 import captioning
 import train
 from captioning.decoder.model import CaptionModel, ModelConfig
-from captioning.decoder.search import Decoder, Rules
-from captioning.encoders.features import build_encoder
+from captioning.decoder.search import CaptionSearch, SearchRules
+from captioning.encoders.registry import build_encoder
 from captioning.errors import Stopped
 from captioning.inference.captioner import Caption
 from captioning.options import DecodeOptions, TrainOptions
-from captioning.runtime.devices import shared_by
+from captioning.runtime.devices import data_parallel
 from captioning.training.batches import Examples
-from captioning.training.trainer import SCORE, Phase, Run
+from captioning.training.trainer import SCORE, Phase, Trainer
 from tests.training.test_recipe import QUICK, Place, captioned
 
 ROOT = Path(captioning.__file__).parents[1]
@@ -54,9 +54,9 @@ def answer_of(function, folder: Path) -> Any:
 
 
 def examples(images: int, seed: int) -> Any:
-    chance = np.random.default_rng(seed)
-    array = chance.normal(size=(images, REGIONS, UNITS)).astype("float32")
-    return Examples(array, np.arange(images)[:, None], list(chance.integers(3, WORDS, (images, 1, 3)).astype("int32")))
+    rng = np.random.default_rng(seed)
+    array = rng.normal(size=(images, REGIONS, UNITS)).astype("float32")
+    return Examples(array, np.arange(images)[:, None], list(rng.integers(3, WORDS, (images, 1, 3)).astype("int32")))
 
 
 def learn(count: int, folder: Path, *, stopped_after: int = 0) -> dict[str, Any]:
@@ -83,13 +83,13 @@ def learn(count: int, folder: Path, *, stopped_after: int = 0) -> dict[str, Any]
 
     keras.utils.set_random_seed(0)
     found = SimpleNamespace(scores={SCORE: 1.0}, samples=[])
-    with shared_by(count):
+    with data_parallel(count):
         model = Witness(ModelConfig(WORDS, REGIONS, UNITS, UNITS, UNITS, UNITS, UNITS, dropout=0.3))
         model.build()
         options = TrainOptions(batch_size=BATCH, captions_per_image=1)
         phase = Phase("fit", EPOCHS, 3e-2, examples(IMAGES, 1), examples(3, 2), lambda: found, int)
         callback = keras.callbacks.LambdaCallback(on_train_batch_begin=interrupt)
-        run = Run(model, options, folder, {"seed": 0}, callbacks=[callback])
+        run = Trainer(model, options, folder, {"seed": 0}, callbacks=[callback])
         history = run.train([phase]).history
     losses = [row[name] for row in history for name in ("loss", "dev_loss")]
     return {"losses": losses, "weights": [weight.ravel().tolist() for weight in model.get_weights()], "shares": shares}
@@ -136,11 +136,11 @@ def test_begun_on_one_device_and_continued_on_two_or_the_other_way_round(tmp_pat
 def several_phases(folder: Path) -> list[Any]:
     """What an encoder and a search find on two devices while all weights are trainable, and when the encoder is not."""
     pictures, found = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3)).astype("float32"), []
-    with shared_by(2):
+    with data_parallel(2):
         encoder = build_encoder("tiny", image_size=32)
         model = CaptionModel(ModelConfig(WORDS, *encoder.output_shape[1:], UNITS, UNITS, UNITS, UNITS), encoder)
         model.build()
-        decoder = Decoder(model, Rules(DecodeOptions(max_length=3)))
+        decoder = CaptionSearch(model, SearchRules(DecodeOptions(max_length=3)))
         for trainable in (True, False):
             encoder.trainable = trainable
             grids, captions = encoder.predict_on_batch(pictures), decoder.search(pictures)
@@ -214,7 +214,7 @@ def test_a_batch_that_cannot_be_shared_equally(refused):
 
 
 def test_one_device_is_as_none_was_asked_for():
-    with shared_by(1):
+    with data_parallel(1):
         assert keras.distribution.distribution() is None
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from captioning.errors import StorageError
-from captioning.runtime import files as storage
-from captioning.runtime.files import explain_disk_errors, hold, replacing, require_space, write_whole
+from captioning.runtime import files
+from captioning.runtime.files import atomic_file, atomic_write, exclusive_lock, explain_disk_errors, require_space
 from tests.faults import FaultyDisk
 
 RACES = 100
@@ -60,19 +60,19 @@ def small_files_only():
 
 
 def test_write_whole_replaces(old):
-    write_whole(old, "nëw")
+    atomic_write(old, "nëw")
     assert_only(old.parent, "state", "nëw".encode())
 
 
 def test_folders_are_made(tmp_path):
-    write_whole(tmp_path / "a" / "b" / "file", b"data")
+    atomic_write(tmp_path / "a" / "b" / "file", b"data")
     assert_only(tmp_path / "a" / "b", "file", b"data")
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_block_that_fails_changes_nothing(old, error):
     def write_half():
-        with replacing(old) as file:
+        with atomic_file(old) as file:
             file.write(b"half of")
             raise error
 
@@ -83,20 +83,20 @@ def test_a_block_that_fails_changes_nothing(old, error):
 
 def test_what_was_there_is_kept_under_another_name(old):
     for data in (b"new", b"newer"):
-        with replacing(old, earlier=old.with_name("earlier")) as file:
+        with atomic_file(old, earlier=old.with_name("earlier")) as file:
             file.write(data)
     assert {path.name: path.read_bytes() for path in old.parent.iterdir()} == {"state": b"newer", "earlier": b"new"}
 
 
 def test_what_is_written_is_on_the_disk_before_it_takes_its_name(old):
     with FaultyDisk(old.parent) as disk:
-        write_whole(old, b"new")
+        atomic_write(old, b"new")
     order = [("open", ".state.tmp"), ("write", ".state.tmp"), ("fsync", ".state.tmp"), ("replace", "state")]
     assert disk.done[1:] == [*order, ("fsync", old.parent.name)]  # after mkdir
 
 
 def test_the_name_is_taken_only_at_the_end(old):
-    with replacing(old) as file:
+    with atomic_file(old) as file:
         file.write(b"new")
         file.flush()
         assert old.read_bytes() == b"old"
@@ -106,9 +106,9 @@ def test_the_name_is_taken_only_at_the_end(old):
 @pytest.mark.parametrize("function", ["replace", "fsync"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_what_the_disk_refuses_changes_nothing(old, monkeypatch, function, number):
-    monkeypatch.setattr(storage.os, function, refuse(number))
+    monkeypatch.setattr(files.os, function, refuse(number))
     with pytest.raises(StorageError) as refused:
-        write_whole(old, b"new")
+        atomic_write(old, b"new")
     monkeypatch.undo()
     assert_only(old.parent, "state", b"old")
     assert str(old) in str(refused.value)
@@ -130,7 +130,7 @@ def test_disk_errors_say_what_and_what_to_do(tmp_path, number, reason):
 def test_what_does_not_fit_is_refused_before_it_is_begun(tmp_path, monkeypatch):
     asked = []
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: (asked.append(path), usage._replace(free=2**30))[1])
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: (asked.append(path), usage._replace(free=2**30))[1])
     folder = tmp_path / "not" / "there"
     require_space(folder, 2**30)
     message = rf"{folder} would need 1,029 MB more .* has 1,024 MB free; .* --cache FOLDER\.$"
@@ -152,27 +152,27 @@ def test_the_real_disk_is_asked(tmp_path):
 def test_a_disk_that_is_really_full(old):
     old.with_name(f".{old.name}.tmp").symlink_to("/dev/full")
     with pytest.raises(StorageError, match="the disk is full"):
-        write_whole(old, b"new")
+        atomic_write(old, b"new")
     assert_only(old.parent, "state", b"old")
 
 
 def test_a_write_that_is_really_cut_short(old):
     with small_files_only(), pytest.raises(StorageError, match="could not be written"):
-        write_whole(old, b"new" * 100_000)
+        atomic_write(old, b"new" * 100_000)
     assert_only(old.parent, "state", b"old")
 
 
 def test_a_folder_that_cannot_be_made(old):
     with pytest.raises(StorageError, match="could not be written"):
-        write_whole(old / "below a file", b"new")
-    with pytest.raises(StorageError, match="could not be written"), hold(old):
+        atomic_write(old / "below a file", b"new")
+    with pytest.raises(StorageError, match="could not be written"), exclusive_lock(old):
         pass
 
 
 @contextlib.contextmanager
 def other_holder(folder: Path):
     command = [sys.executable, "-c", HOLDER, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(storage.__file__).parents[2]) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(files.__file__).parents[2]) as process:
         try:
             assert process.stdout.readline() == b"held\n"
             yield process
@@ -185,26 +185,30 @@ def test_a_second_holder_is_refused_until_the_first_is_gone(tmp_path):
     with other_holder(folder) as process:
         with (
             pytest.raises(StorageError, match=rf"process {process.pid} on .*, since 20.*--name") as refused,
-            hold(folder),
+            exclusive_lock(folder),
         ):
             pass
         assert str(folder) in str(refused.value)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with hold(folder):
+        with exclusive_lock(folder):
             assert str(os.getpid()) in (folder / ".lock").read_text()
 
 
 def test_a_folder_is_free_again_after_the_block(tmp_path):
     for _ in range(2):
-        with pytest.raises(ValueError, match="x"), hold(tmp_path):
+        with pytest.raises(ValueError, match="x"), exclusive_lock(tmp_path):
             raise ValueError("x")
-    with hold(tmp_path), pytest.raises(StorageError, match=f"process {os.getpid()}"), hold(tmp_path):
+    with (
+        exclusive_lock(tmp_path),
+        pytest.raises(StorageError, match=f"process {os.getpid()}"),
+        exclusive_lock(tmp_path),
+    ):
         pass
 
 
 def test_two_folders_have_two_holders(tmp_path):
-    with hold(tmp_path / "a"), hold(tmp_path / "b"):
+    with exclusive_lock(tmp_path / "a"), exclusive_lock(tmp_path / "b"):
         pass
 
 
@@ -212,7 +216,7 @@ def hold_now(folder: Path, start, told) -> None:
     """What one of two processes does that want a folder at the same moment."""
     start.wait()
     try:
-        with hold(folder):
+        with exclusive_lock(folder):
             (folder / "inside").touch(exist_ok=False)
             time.sleep(0.01)
             (folder / "inside").unlink()

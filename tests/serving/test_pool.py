@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from captioning.app import server as serve
+from captioning.app import server
 from captioning.app.widgets import refusing
 from captioning.errors import BundleError, CaptioningError, ImageError
-from captioning.serving import pool as room
-from captioning.serving.pool import Shelf, find_bundles
+from captioning.serving import pool
+from captioning.serving.pool import CaptionerPool, find_bundles
 from tests.served import served
 
 
@@ -35,8 +35,8 @@ def artifacts(saved, tmp_path, monkeypatch):
 
 
 def test_broken_bundles_are_left_out_each_with_a_sentence(artifacts, capsys):
-    shelf = Shelf(find_bundles(artifacts))
-    serve.open_first(shelf, strict=False)
+    shelf = CaptionerPool(find_bundles(artifacts))
+    server.open_first(shelf, strict=False)
     assert shelf.names == ["small", "unfit"]
     out, err = capsys.readouterr()
     assert out.splitlines() == [f"Loading {name} ..." for name in ("altered", "foreign", "half", "small")]
@@ -47,16 +47,16 @@ def test_broken_bundles_are_left_out_each_with_a_sentence(artifacts, capsys):
 
 
 def test_one_that_breaks_when_it_is_chosen_is_told_and_the_others_go_on(artifacts):
-    shelf = Shelf([artifacts / "small", artifacts / "unfit"])
-    serve.open_first(shelf, strict=True)
+    shelf = CaptionerPool([artifacts / "small", artifacts / "unfit"])
+    server.open_first(shelf, strict=True)
     with pytest.raises(gr.Error, match="unfit has a vocabulary of"), refusing():
         shelf.search("unfit")
     assert shelf.search("small").num_beams
 
 
 def test_the_first_that_cannot_be_loaded_gives_way_to_the_next(artifacts, capsys):
-    shelf = Shelf([artifacts / "unfit", artifacts / "small"])
-    serve.open_first(shelf, strict=False)
+    shelf = CaptionerPool([artifacts / "unfit", artifacts / "small"])
+    server.open_first(shelf, strict=False)
     assert shelf.names == ["small"]
     assert "unfit is left out" in capsys.readouterr().err
 
@@ -69,10 +69,10 @@ def test_no_page_waits_for_a_first_caption(artifacts, monkeypatch):
         raise CaptioningError("no caption")
 
     monkeypatch.setattr("captioning.inference.captioner.Captioner.caption", refuse)
-    shelf = Shelf([artifacts / "small"])
-    serve.open_first(shelf, strict=True)
+    shelf = CaptionerPool([artifacts / "small"])
+    server.open_first(shelf, strict=True)
     assert asked == []
-    serve.warm_up(shelf, "small")
+    server.warm_up(shelf, "small")
     assert asked == [None]
 
 
@@ -87,12 +87,12 @@ def test_stopped_while_it_prepares_a_first_caption_it_ends_as_at_any_other_time(
 @pytest.mark.parametrize("names", [["half", "small"], ["small", "half"]])
 def test_a_broken_bundle_that_was_named_is_an_error(artifacts, names):
     with pytest.raises(BundleError, match="lacks vocabulary"):
-        serve.open_first(Shelf([artifacts / name for name in names]), strict=True)
+        server.open_first(CaptionerPool([artifacts / name for name in names]), strict=True)
 
 
 def test_where_none_is_left_there_is_nothing_to_serve(artifacts, capsys):
     with pytest.raises(BundleError, match="No bundle is left"):
-        serve.open_first(Shelf([artifacts / "half", artifacts / "void"]), strict=False)
+        server.open_first(CaptionerPool([artifacts / "half", artifacts / "void"]), strict=False)
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
@@ -102,13 +102,13 @@ def test_a_bundle_that_may_not_be_read_is_one_that_is_broken(artifacts, monkeypa
 
     monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
     with pytest.raises(BundleError, match=r"cannot be read \(Permission denied\)"):
-        Shelf([artifacts / "small"]).check("small")
+        CaptionerPool([artifacts / "small"]).check("small")
 
 
 def test_a_bundle_says_what_it_was_trained_on_or_nothing(saved, tmp_path):
     config = json.loads((saved / "config.json").read_text())
     shutil.copytree(saved, tmp_path / "small")
-    shelf = Shelf([tmp_path / "small"])
+    shelf = CaptionerPool([tmp_path / "small"])
     for about, data, draws in (
         ({"data": "scenes"}, "scenes", True),
         ({"data": "scenes-smoke"}, "scenes-smoke", True),
@@ -128,8 +128,8 @@ def test_one_that_hangs_is_given_up_and_the_next_is_answered(saved, monkeypatch)
         return made[-1]
 
     monkeypatch.setattr("captioning.load", load)
-    monkeypatch.setattr(room, "LONGEST", 0.2)
-    shelf = Shelf([saved])
+    monkeypatch.setattr(pool, "LONGEST", 0.2)
+    shelf = CaptionerPool([saved])
     with pytest.raises(CaptioningError, match="did not answer"), shelf.captioner("small") as captioner:
         captioner.caption()
     with shelf.captioner("small") as captioner:
@@ -138,7 +138,7 @@ def test_one_that_hangs_is_given_up_and_the_next_is_answered(saved, monkeypatch)
 
 
 def test_what_a_captioner_refuses_is_told_as_it_is(saved):
-    with Shelf([saved]).captioner("small") as captioner:
+    with CaptionerPool([saved]).captioner("small") as captioner:
         with pytest.raises(ImageError, match="does not exist"):
             captioner.caption("nowhere.png")
         assert captioner.image_size == 32

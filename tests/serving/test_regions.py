@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.app import rendering as markup
+from captioning.app import rendering
 from captioning.data.feedback import FeedbackStore
 from captioning.errors import CaptioningError
-from captioning.serving import session as describing
-from captioning.serving.pool import Shelf
+from captioning.serving import session
+from captioning.serving.pool import CaptionerPool
 from captioning.serving.regions import (
     BRUSH,
     MOST_POINTS,
@@ -33,7 +33,7 @@ ELBOW = Strokes((((0.15, 0.15), (0.15, 0.85), (0.85, 0.85)),))  # down the left 
 
 @pytest.fixture(scope="module")
 def shelf(saved):
-    return Shelf([saved])
+    return CaptionerPool([saved])
 
 
 @pytest.fixture
@@ -102,42 +102,42 @@ def test_the_edges_are_those_of_the_region():
     ("region", "open_regions"), [((0.0, 0.0, 0.3, 0.3), {0}), (CORNER, {0}), (ELBOW, {0, 3, 6, 7, 8})]
 )
 def test_nothing_but_the_region_is_looked_at(shelf, captioner, photo, region, open_regions):
-    seen = describing.describe(shelf, "small", photo, region=region)
+    seen = session.describe(shelf, "small", photo, region=region)
     assert seen.caption.text == captioner.caption(photo, region=seen.where).text
-    reworded = describing.reworded(shelf, seen, 1, seen.choices[1][0][0])
-    for found in (seen, reworded, describing.turned(shelf, seen, 1)):
+    reworded = session.reworded(shelf, seen, 1, seen.choices[1][0][0])
+    for found in (seen, reworded, session.turned(shelf, seen, 1)):
         assert found.region == region
         for word in found.caption.words:
             assert set(np.flatnonzero(word.attention > 1e-6)) <= open_regions
     chosen = captioner.alternatives(seen.pixels, seen.captions[1], region=seen.where)
-    for found, wanted in zip(describing.turned(shelf, seen, 1).choices, chosen, strict=True):
+    for found, wanted in zip(session.turned(shelf, seen, 1).choices, chosen, strict=True):
         assert dict(found) == pytest.approx(dict(wanted), abs=1e-5)
 
 
 def test_other_words_are_those_of_what_was_looked_at(shelf, captioner, photo):
     twice = dataclasses.replace(captioner.options, num_captions=2, mirrored=True)
-    seen = describing.describe(shelf, "small", photo, twice)
-    reworded = describing.reworded(shelf, seen, 1, seen.choices[1][0][0])
-    for found in (seen, reworded, describing.turned(shelf, seen, 1)):
+    seen = session.describe(shelf, "small", photo, twice)
+    reworded = session.reworded(shelf, seen, 1, seen.choices[1][0][0])
+    for found in (seen, reworded, session.turned(shelf, seen, 1)):
         wanted = captioner.alternatives(found.pixels, found.caption, twice)
         assert [dict(each) for each in found.choices] == [pytest.approx(dict(each), abs=1e-5) for each in wanted]
 
 
 def test_what_was_marked_stays_in_sight(shelf, photo):
-    seen = describing.describe(shelf, "small", photo)  # of 48 x 40 pixels, 240 x 200 where it is drawn
+    seen = session.describe(shelf, "small", photo)  # of 48 x 40 pixels, 240 x 200 where it is drawn
     for region, kind, path in (
         (None, "", ""),
         ((0.25, 0.5, 0.75, 1), "box", "M50.0 120.0L150.0 120.0L150.0 240.0L50.0 240.0Z"),
         (Strokes((((0, 1), (0.5, 0.5)), ((1, 0),))), "brush", "M0.0 240.0L100.0 120.0h0M200.0 0.0h0"),
     ):
-        stage = markup.stage(dataclasses.replace(seen, region=region), 0)
+        stage = rendering.stage(dataclasses.replace(seen, region=region), 0)
         assert f'data-kind="{kind}" viewBox="0 0 200.0 240.0"' in stage
         assert re.findall(r' d="([^"]*)"', stage) == [path]
         assert ("Whole picture" in stage) is (region is not None)
 
 
 def test_feedback_keeps_what_was_painted(shelf, photo, tmp_path):
-    seen = describing.describe(shelf, "small", photo, region=CORNER)
+    seen = session.describe(shelf, "small", photo, region=CORNER)
     store = FeedbackStore(tmp_path / "feedback.db")
     said = store.add(seen.view, bundle="small", caption=seen.caption.text, options=seen.how, rating=4)
     assert strokes_along(said.options["region"]["lines"]) == CORNER

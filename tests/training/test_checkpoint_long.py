@@ -78,12 +78,12 @@ def test_a_kill_anywhere_in_a_save(prepare, tmp_path, record_property):
     record_property("lost", 0)
 
 
-def mutated(data: bytes, chance: random.Random) -> bytes:
+def mutated(data: bytes, rng: random.Random) -> bytes:
     """Cut short, with a stretch of zeros, or with one bit flipped."""
-    place, length = chance.randrange(len(data)), chance.choice((1, 16, 512, 4096))
-    flipped = bytes([data[place] ^ 1 << chance.randrange(8)])
+    place, length = rng.randrange(len(data)), rng.choice((1, 16, 512, 4096))
+    flipped = bytes([data[place] ^ 1 << rng.randrange(8)])
     ways = data[:place], data[:place] + bytes(len(data[place : place + length])) + data[place + length :]
-    return chance.choice((*ways, data[:place] + flipped + data[place + 1 :]))
+    return rng.choice((*ways, data[:place] + flipped + data[place + 1 :]))
 
 
 def test_damage_to_the_newest(prepare, tmp_path, record_property, capsys):

@@ -16,11 +16,11 @@ from keras import layers
 import captioning
 from captioning import cli
 from captioning.data.images import read_image
-from captioning.data.load import open_dataset
+from captioning.data.load import load_dataset
 from captioning.data.scenes.dataset import write_scenes
 from captioning.decoder.model import CaptionModel, config_for
-from captioning.encoders import networks as eyes
-from captioning.encoders.features import build_encoder
+from captioning.encoders import networks
+from captioning.encoders.registry import build_encoder
 from captioning.encoders.views import view
 from captioning.errors import DataError, Stopped, StorageError
 from captioning.inference.captioner import Captioner
@@ -60,9 +60,9 @@ def real_student(name: str, weights: str = "imagenet", image_size: int = 0) -> k
 def small_networks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distill, "build_encoder", small)
-        patch.setattr(eyes, "POCKET", (4, 6, 8, 12))
-        patch.setattr(eyes, "POCKET_DEPTH", DEPTH)
-        patch.setattr(eyes, "POCKET_BLOCKS", 1)
+        patch.setattr(networks, "POCKET", (4, 6, 8, 12))
+        patch.setattr(networks, "POCKET_DEPTH", DEPTH)
+        patch.setattr(networks, "POCKET_BLOCKS", 1)
         yield
 
 
@@ -73,7 +73,7 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(drawn):
-    return open_dataset(DataOptions(data=str(drawn)), Path("nowhere"))[0]
+    return load_dataset(DataOptions(data=str(drawn)), Path("nowhere"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -129,23 +129,23 @@ def usual(small_networks, dataset, cache, tmp_path_factory):
 
 def test_both_look_at_the_same_and_their_regions_are_the_same(dataset, cache, tmp_path):
     how = options(tmp_path, cache, closer_views=1)
-    taught, held, *_ = distill.prepare(dataset, how, None)
+    base, held, *_ = distill.prepare(dataset, how, None)
     teacher = small("mobilenetv2", "none", 2 * SIZE)
     saved = np.load(next(cache.glob(f"mobilenetv2-{2 * SIZE}-none-{DEPTH}-*")) / "projection.npz")
     number = 0
     for image in dataset.splits["train"]:
         digest = hashlib.sha256(image.read_bytes()).hexdigest()
         for look in (0, 1, 2, -1):
-            pixels, grids = taught[number : number + 1]
+            pixels, grids = base[number : number + 1]
             np.testing.assert_array_equal(pixels[0], view(image, SIZE, digest, look))
             larger = view(image, 2 * SIZE, digest, look)
             seen = np.asarray(teacher(larger[None].astype("float32")))[0] @ saved["kernel"] + saved["bias"]
             np.testing.assert_allclose(grids[0], seen, rtol=2e-3, atol=5e-3)
             number += 1
-    assert number == len(taught)
+    assert number == len(base)
     assert len(held) == SIZES["dev"]
     student = build_encoder("pocket", "none", SIZE)
-    assert student.output_shape[1:] == taught[:1][1].shape[1:] == (4, DEPTH)
+    assert student.output_shape[1:] == base[:1][1].shape[1:] == (4, DEPTH)
 
 
 def test_the_teacher_looks_once(teach, cache, monkeypatch):
@@ -159,8 +159,8 @@ def whole(tokenizer, monkeypatch):
     """A captioner with a teacher's encoder that learnt along; every bundle turns out to be it."""
     encoder = small("mobilenetv2", "none", 2 * SIZE)
     encoder.set_weights([3 * weight for weight in encoder.get_weights()])
-    eye = ModelOptions(feature_units=9, attention_units=4, lstm_units=4, embedding_units=4)
-    model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder)
+    model_options = ModelOptions(feature_units=9, attention_units=4, lstm_units=4, embedding_units=4)
+    model = CaptionModel(config_for(model_options, len(tokenizer), encoder.output_shape), encoder)
     model.build()
     captioner = Captioner(model, tokenizer, encoder=None, image_size=2 * SIZE, options=DecodeOptions(max_length=4))
     monkeypatch.setattr(distill, "load", lambda folder, **given: captioner)
@@ -172,12 +172,12 @@ def taken_up(captioner: Captioner, pixels: np.ndarray) -> np.ndarray:
 
 
 def test_a_captioner_teaches_what_it_takes_up(dataset, whole, cache, tmp_path):
-    taught, *_, facts = distill.prepare(dataset, options(tmp_path, cache, captioner="artifacts/mine"), whole)
+    base, *_, facts = distill.prepare(dataset, options(tmp_path, cache, captioner="artifacts/mine"), whole)
     assert (facts["teacher"], facts["captioner"]) == ("mobilenetv2", "mine")
     saved = np.load(next(cache.glob(f"mobilenetv2-{2 * SIZE}-{facts['teacher_key']}-{DEPTH}-*")) / "projection.npz")
     larger = read_image(next(iter(dataset.splits["train"])), size=2 * SIZE)
     wanted = taken_up(whole, larger[None])[0] @ saved["kernel"] + saved["bias"]
-    np.testing.assert_allclose(taught[:1][1][0], wanted, rtol=2e-3, atol=5e-3)
+    np.testing.assert_allclose(base[:1][1][0], wanted, rtol=2e-3, atol=5e-3)
 
 
 def test_through_a_student_that_sees_all_of_it_its_heir_says_the_same(whole, monkeypatch):
@@ -343,7 +343,7 @@ def test_an_unfinished_training_is_begun_again_only_on_demand(teach, tmp_path, m
 
 
 def test_data_without_training_images(drawn, cache, tmp_path):
-    dataset = open_dataset(DataOptions(data=str(drawn)), Path("nowhere"))[0]
+    dataset = load_dataset(DataOptions(data=str(drawn)), Path("nowhere"))[0]
     del dataset.splits["train"]
     with pytest.raises(DataError, match="no image to learn from"):
         distill.distill(dataset, options(tmp_path, cache))

@@ -29,9 +29,9 @@ def test_regions_that_hardly_differ_make_no_infinite_numbers():
 
 
 def test_unlikeness_is_the_squared_difference_and_the_angle():
-    taught = np.array([[[3.0, 4.0], [1.0, 0.0]]], "float32")
+    base = np.array([[[3.0, 4.0], [1.0, 0.0]]], "float32")
     seen = np.array([[[3.0, 4.0], [0.0, 2.0]]], "float32")
-    np.testing.assert_allclose(np.asarray(distill.unlikeness(taught, seen)), [[0, (1 + 4) / 2 + 1]], atol=1e-6)
+    np.testing.assert_allclose(np.asarray(distill.unlikeness(base, seen)), [[0, (1 + 4) / 2 + 1]], atol=1e-6)
 
 
 def test_the_teacher_is_asked_about_the_very_blends_that_the_student_is_shown():

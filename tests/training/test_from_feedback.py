@@ -76,16 +76,19 @@ def untaught(tmp_path_factory, tokenizer):
     import keras
 
     from captioning.decoder.model import CaptionModel, config_for
-    from captioning.encoders.features import build_encoder
+    from captioning.encoders.registry import build_encoder
     from captioning.inference import bundle
 
     keras.utils.set_random_seed(0)
     widths = {name: 32 for name in ("feature_units", "attention_units", "lstm_units", "embedding_units")}
-    eye, encoder = ModelOptions(encoder="tiny", image_size=32, dropout=0.0, **widths), build_encoder("tiny", "none", 32)
-    model = CaptionModel(config_for(eye, len(tokenizer), encoder.output_shape), encoder)
+    model_options, encoder = (
+        ModelOptions(encoder="tiny", image_size=32, dropout=0.0, **widths),
+        build_encoder("tiny", "none", 32),
+    )
+    model = CaptionModel(config_for(model_options, len(tokenizer), encoder.output_shape), encoder)
     model.build()
     folder, decoding = tmp_path_factory.mktemp("artifacts") / "small", DecodeOptions(strategy="greedy", max_length=8)
-    bundle.save(folder, bundle.Parts(model, tokenizer, None, eye, decoding), files={}, about={})
+    bundle.save(folder, bundle.Parts(model, tokenizer, None, model_options, decoding), files={}, about={})
     return folder
 
 

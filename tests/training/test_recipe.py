@@ -17,7 +17,7 @@ import captioning
 from captioning.data.scenes.dataset import draw_scene
 from captioning.evaluation.model_card import OF_THE_DATA
 from captioning.options import ENCODERS, RECORDS
-from captioning.runtime.files import hold
+from captioning.runtime.files import exclusive_lock
 
 ROOT = Path(captioning.__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -178,7 +178,7 @@ def test_begun_again_to_be_given_away_it_is_the_same_captioner_without_the_data(
 
 def test_it_begins_with_what_a_captioner_knows(place, smoke, uncompiled, capsys):
     old, own = smoke.artifacts / "scenes", captioned(place.folder / "own")
-    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--epochs", 0, "--batch-size", 2, "--remember", 0.99
+    quick = *QUICK[QUICK.index("--caption-length") :], "--smoke", "--epochs", 0, "--batch-size", 2, "--keep-base", 0.99
     learning = "--reinforce-epochs", 1, "--reinforce-rate", 0.01, "--reinforce-anchor", 1
     assert place.train("--data", own, "--bundle", old, *quick, *learning) == 0
     begun, words = place.artifacts / "own", json.loads((old / "vocabulary.json").read_text())["words"]
@@ -210,17 +210,17 @@ def test_a_network_that_is_gone_on_with_cannot_be_chosen(place, smoke, refused, 
     error = refused(place, "--dataset", "scenes", "--bundle", smoke.artifacts / "scenes", flag, given)
     assert f"{flag} cannot be chosen beside --bundle" in error
     assert "leave out --engine ray" in refused(place, "--dataset", "scenes", "--bundle", "x", "--engine", "ray")
-    assert "give it with --bundle BUNDLE" in refused(place, "--dataset", "scenes", "--remember", 0.5)
+    assert "give it with --bundle BUNDLE" in refused(place, "--dataset", "scenes", "--keep-base", 0.5)
 
 
 def test_two_trainings_in_one_folder(place, refused):
-    with hold(place.artifacts / "scenes.training"):
+    with exclusive_lock(place.artifacts / "scenes.training"):
         assert f"process {os.getpid()} on " in refused(place, "--dataset", "scenes", "--smoke", status=4)
 
 
 def test_a_folder_given_by_a_dot_has_its_own_name(place, refused, monkeypatch):
     monkeypatch.chdir(captioned(place.folder / "own", images=1))
-    with hold(place.artifacts / "own.training"):
+    with exclusive_lock(place.artifacts / "own.training"):
         assert "own.training" in refused(place, "--data", ".", "--encoder", "tiny", status=4)
 
 
@@ -270,14 +270,14 @@ def test_data_without_images_that_open(place, refused):
 
 
 def test_an_encoder_that_learns_sees_the_same_views_as_one_that_does_not(tmp_path):
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     images = [tmp_path / f"{name}.png" for name in ("one", "two", "three")]
     for image in images:
-        Image.fromarray(chance.integers(0, 256, (40, 40, 3), "uint8")).save(image)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), "uint8")).save(image)
     splits = {"train": {image: ["a dog"] for image in images[:2]}, "dev": {images[2]: ["a cat"]}}
-    eye, how = train.ModelOptions(encoder="tiny", image_size=32), train.TrainOptions(views=3)
+    model_options, how = train.ModelOptions(encoder="tiny", image_size=32), train.TrainOptions(views=3)
     run, engine = train.RunOptions(cache=str(tmp_path / "cache")), train.EngineOptions()
-    _, grids, pixels, _ = train.look(splits, eye, how, run, engine)
+    _, grids, pixels, _ = train.look(splits, model_options, how, run, engine)
     assert grids is None
     assert {image: len(rows) for image, rows in pixels.views.items()} == dict.fromkeys(images[:2], 2)
     assert len(pixels.array) == 2 * 3 + 1
@@ -343,10 +343,10 @@ def crowded(place):
 
 @pytest.mark.parametrize(("foreseen", "told"), [(True, "has 1 MB free"), (False, "the disk is full")])
 def test_a_full_disk(crowded, uncompiled, refused, monkeypatch, foreseen, told):
-    from captioning.training import trainer as training
+    from captioning.training import trainer
 
     if not foreseen:
-        monkeypatch.setattr(training, "require_space", lambda *_, **__: None)
+        monkeypatch.setattr(trainer, "require_space", lambda *_, **__: None)
     own = captioned(crowded.folder / "own", images=3)
     assert told in refused(crowded, "--data", own, *QUICK, status=4)
 

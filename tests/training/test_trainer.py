@@ -20,11 +20,11 @@ import pytest
 from captioning.decoder.model import CaptionModel, ModelConfig
 from captioning.errors import Stopped, StorageError, TrainingError
 from captioning.options import RunOptions, TrainOptions
-from captioning.runtime import files as storage
-from captioning.training import trainer as training
+from captioning.runtime import files
+from captioning.training import trainer
 from captioning.training.batches import Examples, epoch_order
 from captioning.training.checkpoint import Progress, load_checkpoint
-from captioning.training.trainer import SCORE, Phase, Run, SmoothedCrossEntropy, refuse_to_destroy, set_precision
+from captioning.training.trainer import SCORE, Phase, SmoothedCrossEntropy, Trainer, check_overwrite, set_precision
 
 WORDS, REGIONS, DEPTH, UNITS, IMAGES, BATCH = 9, 2, 3, 8, 12, 6
 STEPS = IMAGES // BATCH
@@ -78,13 +78,20 @@ def build(seed: int, kind: type[CaptionModel]) -> CaptionModel:
 
 def run_in(
     folder: Path, *, kind=PlainModel, recipe=RECIPE, callbacks=(), words_frozen_epochs: int = 0, **options
-) -> Run:
+) -> Trainer:
     options = TrainOptions(**{"batch_size": BATCH, "captions_per_image": 2, **options})
-    return Run(build(options.seed, kind), options, folder, recipe, words_frozen_epochs, callbacks)
+    return Trainer(build(options.seed, kind), options, folder, recipe, words_frozen_epochs, callbacks)
 
 
 def phase(
-    run: Run, epochs: int = 3, *, name: str = "fit", rate: float = 3e-2, train: Examples = TRAIN, scores=None, after=int
+    run: Trainer,
+    epochs: int = 3,
+    *,
+    name: str = "fit",
+    rate: float = 3e-2,
+    train: Examples = TRAIN,
+    scores=None,
+    after=int,
 ) -> Phase:
     """A phase whose score is scripted, or hangs on the weights as chance does; `after` is called at each end."""
     script = iter(scores or ())
@@ -98,11 +105,11 @@ def phase(
     return Phase(name, epochs, rate, train, DEV, validate, lambda: None)
 
 
-def phases_of(run: Run) -> list[Phase]:
+def phases_of(run: Trainer) -> list[Phase]:
     return [phase(run, 2), phase(run, 1, name="fine-tune", rate=1e-2)]
 
 
-def state(run: Run, progress: Progress) -> dict:
+def state(run: Trainer, progress: Progress) -> dict:
     """All that must not depend on where a training was interrupted."""
     variables = [*run.model.variables, *run.model.optimizer.variables]
     return {
@@ -209,7 +216,7 @@ def train_until(folder: Path, kind: str, moment: int) -> None:
     """What such a process does: it trains until that "step", or until just before so manieth a file takes its name."""
     if kind == "save":
         countdown, rename = iter(range(moment)), os.replace
-        storage.os.replace = lambda *paths: rename(*paths) if next(countdown, 0) + 1 < moment else kill()
+        files.os.replace = lambda *paths: rename(*paths) if next(countdown, 0) + 1 < moment else kill()
     run = run_in(folder, callbacks=[Interruption(moment, kill)] if kind == "step" else [])
     run.train(phases_of(run))
 
@@ -228,7 +235,7 @@ def test_killed_and_resumed(usual, forks, tmp_path, moment):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_remembered_and_the_second_acts(number):
     usual = signal.getsignal(number)
-    stop = training.StopRequest()
+    stop = trainer.StopRequest()
     with stop.listening():
         os.kill(os.getpid(), number)
         assert stop.signal == number
@@ -297,7 +304,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(usual):
 
 def test_a_full_disk_keeps_the_older_checkpoint(usual, tmp_path, monkeypatch):
     refuse = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    run = run_in(tmp_path, callbacks=[Interruption(3, lambda: monkeypatch.setattr(storage.os, "fsync", refuse))])
+    run = run_in(tmp_path, callbacks=[Interruption(3, lambda: monkeypatch.setattr(files.os, "fsync", refuse))])
     with pytest.raises(StorageError, match="the disk is full") as raised:
         run.train(phases_of(run))
     monkeypatch.undo()
@@ -309,18 +316,18 @@ def test_a_full_disk_keeps_the_older_checkpoint(usual, tmp_path, monkeypatch):
 
 def test_space_is_asked_for_a_third_checkpoint_beside_the_two_kept(usual, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(training, "require_space", lambda folder, needed, flag: asked.append(needed))
+    monkeypatch.setattr(trainer, "require_space", lambda folder, needed, flag: asked.append(needed))
     for folder in (tmp_path, usual[0].folder):
         run = run_in(folder)
         run.train([])
-    one = 4 * training.ARRAYS * run.model.count_params()
+    one = 4 * trainer.ARRAYS * run.model.count_params()
     kept = sum(file.stat().st_size for file in run.folder.glob("*.npz"))
     assert kept > 0
     assert asked == [3 * one, 3 * one - kept]
 
 
 def test_a_disk_too_small_for_checkpoints_is_told_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "_free", lambda path: 1000)
+    monkeypatch.setattr(files, "_free", lambda path: 1000)
     run = run_in(tmp_path)
     with pytest.raises(StorageError, match="--artifacts FOLDER"):
         run.train(phases_of(run))
@@ -353,7 +360,7 @@ def test_an_overflow_in_float16_leaves_the_weights_alone(policy, tmp_path):
     set_precision("mixed_float16")
     run = run_in(tmp_path)
     lessons = phase(run)
-    training.compile_model(run.model, run.options, lessons)
+    trainer.compile_model(run.model, run.options, lessons)
     before, scale = run.model.get_weights(), float(run.model.optimizer.dynamic_scale)
     inputs, targets, weights = run._batches(lessons.train, None, 0)[0]
     run.model.train_on_batch(inputs, targets, sample_weight=np.full_like(weights, np.inf))
@@ -389,12 +396,12 @@ def test_the_loss_is_smoothed_cross_entropy():
     ],
 )
 def test_nothing_is_replaced_unasked(tmp_path, finished, unfinished, flags, refusal):
-    folder, workshop = tmp_path / "name", tmp_path / "name.training"
-    for path, exists in ((folder / "config.json", finished), (workshop / "checkpoint.npz", unfinished)):
+    folder, checkpoint_folder = tmp_path / "name", tmp_path / "name.training"
+    for path, exists in ((folder / "config.json", finished), (checkpoint_folder / "checkpoint.npz", unfinished)):
         path.parent.mkdir()
         if exists:
             path.touch()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(StorageError, match=refusal) if refusal else contextlib.nullcontext():
-        refuse_to_destroy(folder, workshop, RunOptions(**flags))
+        check_overwrite(folder, checkpoint_folder, RunOptions(**flags))
     assert sorted(tmp_path.rglob("*")) == before

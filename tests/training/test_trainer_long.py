@@ -12,7 +12,7 @@ import pytest
 
 from captioning.errors import Stopped
 from captioning.training.checkpoint import load_checkpoint
-from captioning.training.trainer import Run
+from captioning.training.trainer import Trainer
 from tests.faults import Killed
 from tests.training.test_trainer import (
     RECIPE,
@@ -45,12 +45,12 @@ def train_until(folder: Path, seconds: float) -> None:
 
 
 def test_killed_at_any_moment(usual, forks, tmp_path, record_property):  # noqa: F811
-    chance, kills, trainings, lost = random.Random(0), 0, 0, 0
+    rng, kills, trainings, lost = random.Random(0), 0, 0, 0
     while kills < KILLS:
         folder = tmp_path / str(trainings)
         folder.mkdir()
-        for _ in range(chance.randint(1, 4)):
-            process = forks.Process(target=train_until, args=(folder, chance.uniform(0, 4)))
+        for _ in range(rng.randint(1, 4)):
+            process = forks.Process(target=train_until, args=(folder, rng.uniform(0, 4)))
             process.start()
             process.join(timeout=300)
             assert process.exitcode in (0, -signal.SIGKILL)
@@ -65,7 +65,7 @@ def test_killed_at_any_moment(usual, forks, tmp_path, record_property):  # noqa:
     record_property("epochs lost", lost)
 
 
-def signalled(run: Run, number: int, after: float) -> float:
+def signalled(run: Trainer, number: int, after: float) -> float:
     """The seconds from a signal to the end of the training that it stops; 0 where it came too late."""
     sent: list[float] = []
 
@@ -87,12 +87,12 @@ def signalled(run: Run, number: int, after: float) -> float:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signalled_at_any_moment(usual, tmp_path, record_property, number):  # noqa: F811
-    chance, seconds, trainings = random.Random(number), [], 0
+    rng, seconds, trainings = random.Random(number), [], 0
     former = signal.signal(number, lambda *_: None)  # for one that comes after the end
     try:
         while len(seconds) < SIGNALS // 2:
             folder = tmp_path / str(trainings)
-            while waited := signalled(run_in(folder), number, chance.uniform(0, 2)):
+            while waited := signalled(run_in(folder), number, rng.uniform(0, 2)):
                 seconds.append(waited)
             trainings += 1
             assert trained(folder) == usual[2]

@@ -7,7 +7,7 @@ import gradio as gr
 from captioning.app.tables import batch_table
 from captioning.app.widgets import captioner_choice, download, piece, refusing
 from captioning.serving.answers import caption_each, rows_csv, rows_json
-from captioning.serving.pool import Shelf
+from captioning.serving.pool import CaptionerPool
 
 MOST = 200  # pictures at once
 PROGRESS = gr.Progress()  # that a parameter has it for a default tells Gradio to show it
@@ -16,7 +16,7 @@ PROGRESS = gr.Progress()  # that a parameter has it for a default tells Gradio t
 class BatchTab:
     """Many pictures, a table of their captions, and the table as a file."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: CaptionerPool) -> None:
         self._shelf = shelf
         piece(f'<p class="faint">Up to {MOST} at once. The table can be taken away as CSV or JSON.</p>')
         self._files = gr.File(label="Pictures", file_count="multiple", height=200)

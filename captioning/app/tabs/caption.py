@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from captioning.app import rendering as markup
+from captioning.app import rendering
 from captioning.app.downloads import Keepsakes
 from captioning.app.search_controls import search_dials
 from captioning.app.tabs.feedback import FeedbackForm
@@ -28,11 +28,11 @@ from captioning.app.widgets import (
 from captioning.data.feedback import FeedbackStore
 from captioning.errors import CaptioningError
 from captioning.options import DecodeOptions
-from captioning.serving import session as describing
+from captioning.serving import session
 from captioning.serving.adjustments import AS_IT_IS, Adjustments, example_png
-from captioning.serving.pool import Shelf
+from captioning.serving.pool import CaptionerPool
 from captioning.serving.regions import WHOLE, Box, Region, box_around, box_between, region_sent
-from captioning.serving.session import Described, explained
+from captioning.serving.session import CaptionSession, explained
 
 TURNS = [("as it is", 0), ("90°", 1), ("180°", 2), ("270°", 3)]
 EDGES = (("Left", 0), ("Top", 0), ("Right", 100), ("Bottom", 100))  # of the marked part, in percent
@@ -60,9 +60,9 @@ class Asked(NamedTuple):
 class CaptionTab:
     """One picture, its caption, and all that can be done about it."""
 
-    def __init__(self, shelf: Shelf, store: FeedbackStore) -> None:
+    def __init__(self, shelf: CaptionerPool, store: FeedbackStore) -> None:
         self._shelf, self._seen = shelf, gr.State(None)
-        self._spoken = piece(markup.spoken(""), kind="unseen")
+        self._spoken = piece(rendering.spoken(""), kind="unseen")
         with gr.Row(elem_id="desk"):
             with gr.Column(elem_id="left", min_width=300):
                 self._build_picture()
@@ -97,7 +97,7 @@ class CaptionTab:
             self._again = gr.Button("Caption again", variant="primary")
 
     def _build_result(self) -> None:
-        self._empty = piece(markup.WELCOME)
+        self._empty = piece(rendering.WELCOME)
         with gr.Column(visible=False, elem_id="result") as self._result:
             self._reader = piece(script=PRESS, elem_id="reader")
             self._stage = piece(script=MARK, elem_id="stage")
@@ -150,15 +150,15 @@ class CaptionTab:
         adjustments, region = replace(before, turns=turns, brightness=light), seen.region if seen else None
         if turns != before.turns:  # what was marked is now elsewhere
             adjustments, region = replace(adjustments, crop=WHOLE), None
-        return Asked(path, bundle, adjustments, region, tuple(edges), describing.options_of(dials))
+        return Asked(path, bundle, adjustments, region, tuple(edges), session.options_of(dials))
 
     def _on_picture(self, *values: Any) -> Updates:
         if not values[0]:
-            return self._nothing(markup.WELCOME, "")
+            return self._nothing(rendering.WELCOME, "")
         try:
             seen = self._look(self._asked(values)._replace(adjustments=AS_IT_IS, region=None))
         except CaptioningError as error:
-            return self._nothing(markup.notice(explained(error)), explained(error))
+            return self._nothing(rendering.notice(explained(error)), explained(error))
         return seen | {self._turns: 0, self._light: 1} | self._form.fresh()
 
     def _on_again(self, *values: Any) -> Updates:
@@ -188,7 +188,7 @@ class CaptionTab:
         with refusing():
             asked = self._asked(values)
             options = self._shelf.search(asked.bundle)
-            dials = dict(zip(self._dials, describing.values_of(options), strict=True))
+            dials = dict(zip(self._dials, session.values_of(options), strict=True))
             looked = self._look(asked._replace(options=options)) if asked.path else {}
         return {self._examples: self._strip(asked.bundle)} | dials | looked
 
@@ -196,39 +196,39 @@ class CaptionTab:
         if not asked.path:
             raise CaptioningError("There is no picture yet; choose one.")
         how = asked.options, asked.adjustments, asked.region
-        return self._show(describing.describe(self._shelf, asked.bundle, asked.path, *how))
+        return self._show(session.describe(self._shelf, asked.bundle, asked.path, *how))
 
-    def _on_choice(self, event: gr.EventData, seen: Described | None) -> Updates:
+    def _on_choice(self, event: gr.EventData, seen: CaptionSession | None) -> Updates:
         place, _, word = event.value.partition(" ")
         with refusing():
-            return self._show(describing.reworded(self._shelf, present(seen), int(place), word), int(place))
+            return self._show(session.reworded(self._shelf, present(seen), int(place), word), int(place))
 
-    def _on_other(self, event: gr.EventData, seen: Described | None) -> Updates:
+    def _on_other(self, event: gr.EventData, seen: CaptionSession | None) -> Updates:
         with refusing():
-            return self._show(describing.turned(self._shelf, present(seen), int(event.value)))
+            return self._show(session.turned(self._shelf, present(seen), int(event.value)))
 
     def _on_word(self, event: gr.EventData) -> int:
         return int(event.value) + 1
 
-    def _on_step(self, seen: Described | None, place: int) -> tuple[Any, Any]:
+    def _on_step(self, seen: CaptionSession | None, place: int) -> tuple[Any, Any]:
         if seen is None:
             return gr.skip(), gr.skip()
-        return markup.reader(seen, place - 1), markup.stage(seen, place - 1)
+        return rendering.reader(seen, place - 1), rendering.stage(seen, place - 1)
 
     def _on_example(self, event: gr.EventData) -> str:
         return download(example_png(int(event.value)), f"example-{int(event.value) + 1}.png")
 
-    def _show(self, seen: Described, place: int = 0) -> Updates:
+    def _show(self, seen: CaptionSession, place: int = 0) -> Updates:
         edges = (round(100 * share) for share in box_around(seen.region, seen.view))
         return {
             self._seen: seen,
-            self._spoken: markup.spoken(describing.told(seen)),
+            self._spoken: rendering.spoken(session.told(seen)),
             self._empty: gr.HTML(visible=False),
             self._result: gr.Column(visible=True),
             self._more: gr.Column(visible=True),
-            self._reader: markup.reader(seen, place),
-            self._stage: markup.stage(seen, place),
-            self._others: markup.others(seen),
+            self._reader: rendering.reader(seen, place),
+            self._stage: rendering.stage(seen, place),
+            self._others: rendering.others(seen),
             **dict(zip(self._edges, edges, strict=True)),
             **self._player.at(place + 1, len(seen.caption.words) + 1),
             **self._keepsakes.fresh(),
@@ -237,11 +237,11 @@ class CaptionTab:
     def _nothing(self, instead: str, said: str) -> Updates:
         return {
             self._seen: None,
-            self._spoken: markup.spoken(said),
+            self._spoken: rendering.spoken(said),
             self._empty: gr.HTML(instead, visible=True),
             self._result: gr.Column(visible=False),
             self._more: gr.Column(visible=False),
         }
 
     def _strip(self, bundle: str) -> str:
-        return markup.example_strip(drawn=self._shelf.draws(bundle))
+        return rendering.example_strip(drawn=self._shelf.draws(bundle))

@@ -7,7 +7,7 @@ import gradio as gr
 from captioning.app.tables import feedback_list
 from captioning.app.widgets import STORE, TICK, download, piece, present, refusing
 from captioning.data.feedback import MAX_ENTRIES, MAX_TEXT, Feedback, FeedbackStore
-from captioning.serving.session import Described
+from captioning.serving.session import CaptionSession
 
 CONSENT = (
     "Sending keeps the picture, the caption, its settings and what you write on the computer that runs this app. "
@@ -41,13 +41,13 @@ class FeedbackForm:
         """An empty form."""
         return dict(zip(self.parts, (None, "", "", thanks), strict=True))
 
-    def _send(self, seen: Described | None, rating: int | None, correction: str, comment: str) -> dict[Any, Any]:
+    def _send(self, seen: CaptionSession | None, rating: int | None, correction: str, comment: str) -> dict[Any, Any]:
         with refusing():
             said = keep(self._store, present(seen), rating=rating, correction=correction, comment=comment)
         return self.fresh(f'<p role="status">Thank you; it is kept as entry {said.id}.</p>')
 
 
-def keep(store: FeedbackStore, seen: Described, *, rating: int | None, correction: str, comment: str) -> Feedback:
+def keep(store: FeedbackStore, seen: CaptionSession, *, rating: int | None, correction: str, comment: str) -> Feedback:
     """Stores what a person says of what they look at."""
     return store.add(
         seen.view,

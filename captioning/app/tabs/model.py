@@ -4,10 +4,10 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.app import bundle_report as record
+from captioning.app import bundle_report
 from captioning.app.tables import lapse, score_table
 from captioning.app.widgets import LIGHT, Player, captioner_choice, piece
-from captioning.serving.pool import Shelf
+from captioning.serving.pool import CaptionerPool
 
 EPOCH = 1.0  # seconds of one in the time-lapse
 
@@ -15,8 +15,8 @@ EPOCH = 1.0  # seconds of one in the time-lapse
 class ModelTab:
     """Scores, curves, time-lapse and card of one bundle."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf, self._learning = shelf, gr.State(record.Learning())
+    def __init__(self, shelf: CaptionerPool) -> None:
+        self._shelf, self._learning = shelf, gr.State(bundle_report.Learning())
         self._bundle = captioner_choice(shelf.names)
         with gr.Row():
             with gr.Column(min_width=300):
@@ -42,16 +42,16 @@ class ModelTab:
 
     def _on_bundle(self, bundle: str) -> dict[Any, Any]:
         folder = self._shelf.folder(bundle)
-        learning = record.learning(folder)
+        learning = bundle_report.learning(folder)
         epochs = max(len(learning.captions), 1)
         return {
             self._learning: learning,
-            self._scores: score_table(record.score_cards(folder)),
-            self._curves: record.curves(folder),
+            self._scores: score_table(bundle_report.score_cards(folder)),
+            self._curves: bundle_report.curves(folder),
             self._lapse: lapse(learning, epochs),
-            self._card: record.model_card(folder),
+            self._card: bundle_report.model_card(folder),
             **self._player.at(epochs, epochs),
         }
 
-    def _on_epoch(self, learning: record.Learning, epoch: int) -> str:
+    def _on_epoch(self, learning: bundle_report.Learning, epoch: int) -> str:
         return lapse(learning, max(1, min(epoch, len(learning.captions))))

@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
-from captioning.data.scenes.dataset import (
-    SceneObject,
-    draw_scene,
-    names_right_object,
-    pointing_hits,
-    read_objects,
-    write_scenes,
-)
+from captioning.data.scenes.dataset import SceneObject, draw_scene, read_objects, write_scenes
 from captioning.data.scenes.staging import COLOURS, figure_of
 from captioning.data.scenes.stories import KINDS, PEOPLE
 from captioning.errors import DataError
+from captioning.evaluation.scene_scores import names_right_object, pointing_hits
 
 SMALL = {"train": 6, "dev": 2, "test": 2}
 RED_CAR = SceneObject("car", "red", ("car",), (0.5, 0.5, 1.0, 1.0))

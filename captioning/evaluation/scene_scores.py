@@ -1,0 +1,86 @@
+"""Scores that only drawn scenes allow: right object and colour named, attention inside the object's box."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captioning.data.scenes.dataset import SceneObject, read_objects
+from captioning.data.scenes.staging import COLOURS
+from captioning.data.scenes.stories import KINDS, PEOPLE
+
+PERSON_WORDS = {word for kind in KINDS.values() if kind.garment for word in (kind.general, kind.plural)} | set(PEOPLE)
+THING_WORDS = {
+    word for noun, kind in KINDS.items() for word in (noun, kind.general, kind.plural) if word
+} - PERSON_WORDS
+GARMENTS = {"shirt", "shirts", "dress", "dresses"}
+SIZE_WORDS = {"small", "big"}
+
+
+def names_right_object(caption: str, objects: Iterable[SceneObject]) -> bool:
+    """Whether the caption names some object of the scene with its own colour.
+
+    Counted are "<colour> <noun>" with at most size words between or before, and "<person> in|wearing [a|an] <colour>
+    [shirt|dress]"; a garment belongs to the nearest person named before it.
+    """
+    pairs = coloured_names(caption)
+    return any(colour == thing.colour and names <= set(thing.names) for thing in objects for names, colour in pairs)
+
+
+def coloured_names(caption: str) -> list[tuple[set[str], str]]:
+    """Each colour of a caption with the words it is said of: {"car"}, or {"boy", "shirt"}, or {"boy"}."""
+    words = [word.strip(".,!?\"'").lower() for word in caption.split()]
+    pairs, wearer = [], ""
+    for position, word in enumerate(words):
+        if word in PERSON_WORDS:
+            wearer = word
+        if word not in COLOURS:
+            continue
+        after = [later for later in words[position + 1 :] if later not in SIZE_WORDS][:1]
+        worn = [earlier for earlier in words[:position] if earlier not in ("a", "an", *SIZE_WORDS)][-2:]
+        dressed = len(worn) == 2 and worn[0] in PERSON_WORDS and worn[1] in ("in", "wearing")
+        if after and after[0] in GARMENTS:
+            pairs.append(({wearer, after[0]}, word))
+        elif after and after[0] in THING_WORDS:
+            pairs.append(({after[0]}, word))
+        elif dressed:
+            pairs.append(({wearer}, word))
+    return pairs
+
+
+def pointing_hits(words: Sequence[str], attention: np.ndarray, objects: Iterable[SceneObject]) -> tuple[int, int]:
+    """How often the peak of attention at an object's noun lies inside the object, of how many such words.
+
+    words: T; attention: (T, rows, columns); words that name no object of the scene are not counted.
+    """
+    objects = tuple(objects)
+    assert len(words) == len(attention), "one map for each word"
+    hits = total = 0
+    for word, weights in zip(words, attention, strict=True):
+        boxes = [thing.box for thing in objects if word in (thing.noun, KINDS[thing.noun].plural)]
+        if not boxes:
+            continue
+        total += 1
+        row, column = np.unravel_index(np.argmax(weights), weights.shape)
+        x, y = (column + 0.5) / weights.shape[1], (row + 0.5) / weights.shape[0]
+        hits += any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
+    return hits, total
+
+
+def judge(captions: Sequence[Any], images: Iterable[Path], folder: Path) -> dict[str, float]:
+    """How many captions name a right object and its colour, and how often attention at its noun is inside it."""
+    objects = read_objects(folder)
+    pairs = [(caption, objects[image]) for caption, image in zip(captions, images, strict=True)]
+    right = [names_right_object(caption.text, things) for caption, things in pairs]
+    hits = [_pointing(caption, things) for caption, things in pairs]
+    pointed, total = (sum(counts) for counts in zip(*hits, strict=True))
+    return {"names_right_object": sum(right) / len(right), "attention_in_box": pointed / max(total, 1)}
+
+
+def _pointing(caption: Any, things: Iterable[SceneObject]) -> tuple[int, int]:
+    if not caption.words:
+        return 0, 0
+    return pointing_hits(
+        [word.text for word in caption.words], np.stack([word.attention for word in caption.words]), things
+    )
