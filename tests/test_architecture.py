@@ -28,7 +28,7 @@ MODULES = sorted(path for path in (ROOT / "captioning").rglob("*.py") if path no
 SCRIPTS = [*MODULES, ROOT / "train.py", ROOT / "app_gradio.py"]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path.name != "__init__.py")
-PROSE = [*sorted(ROOT.glob("*.md")), *(ROOT / name / "README.md" for name in ("artifacts", "benchmarks", "glove"))]
+PROSE = sorted({*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")} - {ROOT / "docs/commands.md"})
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # A folder or module of captioning/ and what it may import, at its head or inside a function.
@@ -239,9 +239,10 @@ def test_what_is_imported_is_required():
     assert {PACKAGE_OF.get(name, name) for name in foreign} <= known
 
 
-def test_the_readme_names_every_folder():
-    for name in BELOW:
-        assert re.search(rf"`captioning/{name}(/|\.py)`", README), name
+def test_the_design_page_names_every_folder():
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in EMPTY if path.parent.parent == ROOT / "captioning"}
+    assert set(re.findall(r"^\| `captioning/(\w+)/` \|", page, re.MULTILINE)) == folders
 
 
 @pytest.fixture
