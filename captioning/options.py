@@ -1,7 +1,6 @@
-"""Every dial of the recipe: one frozen record a stage, each checked where it is made.
+"""Every option: one frozen record per stage, validated where it is made.
 
-They stand apart from the rooms that read them because `--help` must not wait for Keras.
-A field's `help` is its flag's help; flags.py makes the flags.
+A field's `help` is its flag's help. flags.py makes the flags. Nothing heavy is imported: `--help` must not wait for Keras.
 """
 
 from dataclasses import dataclass, field
@@ -60,11 +59,11 @@ def _fraction(value: float) -> bool:
 class DataOptions:
     """Which captioned images."""
 
-    dataset: str = option("flickr8k", "a data set we know how to get", choices=("flickr8k", "scenes"))
-    data: str = option("", "your own captioned folder or captions file, in any common layout, instead of --dataset")
-    images: str = option("", "the images' folder, where it is not beside the captions")
-    image_column: str = option("", "the column of a CSV or TSV that names the image (recognised by itself where usual)")
-    caption_column: str = option("", "the column that holds the caption")
+    dataset: str = option("flickr8k", "built-in data set", choices=("flickr8k", "scenes"))
+    data: str = option("", "your own captioned folder or captions file instead of --dataset")
+    images: str = option("", "folder of the images, if it is not beside the captions")
+    image_column: str = option("", "image column of a CSV or TSV, if its name is unusual")
+    caption_column: str = option("", "caption column, if its name is unusual")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -72,12 +71,12 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class WordOptions:
-    """Which words, and where their vectors come from."""
+    """Vocabulary and word vectors."""
 
-    min_count: int = option(5, "words seen less often than this in the training captions become <unk>")
-    caption_length: int = option(16, "words of a caption kept for training, the end counted; longer ones are cut")
+    min_count: int = option(5, "words seen fewer times in the training captions become <unk>")
+    caption_length: int = option(16, "words of a training caption, the end token included; longer captions are cut")
     glove: str = option("auto", "word vectors: a glove.*.txt or .zip, auto (a file in glove/, else fit), fit, none")
-    glove_frozen_epochs: int = option(2, "epochs before the word vectors are trained too")
+    glove_frozen_epochs: int = option(2, "epochs in which the word vectors are not trained")
 
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "min_count")
@@ -87,17 +86,17 @@ class WordOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The network's choices and widths."""
+    """Encoder and widths of the model."""
 
-    encoder: str = option("resnet50", "the network that looks at the image", choices=ENCODERS)
+    encoder: str = option("resnet50", "image encoder", choices=ENCODERS)
     encoder_weights: str = option("imagenet", "imagenet (fetched by Keras), none, or a weights file")
-    image_size: int = option(0, "side of the square the image is brought to; 0: 224, pocket 128, tiny 132")
+    image_size: int = option(0, "input size in pixels; 0: 224, pocket 128, tiny 132")
     feature_units: int = option(384, "width of the projected features")
     attention_units: int = option(128, "width of the additive attention")
     lstm_units: int = option(384, "width of the LSTM")
     embedding_units: int = option(300, "width of the word vectors")
-    dropout: float = option(0.25, "share of features, words and outputs dropped in training")
-    attention_penalty: float = option(0.0, "weight of the doubly stochastic penalty: every region looked at once")
+    dropout: float = option(0.25, "dropout rate of features, embeddings and outputs")
+    attention_penalty: float = option(0.0, "weight of the doubly stochastic attention penalty")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -109,33 +108,31 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How the captioner is trained."""
+    """Training."""
 
-    epochs: int = option(10, "passes over the training captions; 0 with --bundle: none before the phases below")
-    batch_size: int = option(16, "images a step, each with all its captions")
-    views: int = option(1, "looks at every training image: itself, its mirror image, crops; each epoch shows one")
-    captions_per_image: int = option(5, "captions of an image a step; where it has more, others each epoch")
-    learning_rate: float = option(2e-3, "the highest rate; it warms up, then falls along a cosine")
-    warmup: float = option(0.03, "share of the steps in which the rate rises")
+    epochs: int = option(10, "epochs of cross-entropy; with --bundle 0 skips to the phases below")
+    batch_size: int = option(16, "images per step, each with its captions")
+    views: int = option(1, "views of every training image: itself, mirrored, cropped; each epoch uses one")
+    captions_per_image: int = option(5, "captions per image and step; more are rotated over the epochs")
+    learning_rate: float = option(2e-3, "peak learning rate: warm-up, then cosine decay")
+    warmup: float = option(0.03, "fraction of the steps spent warming up")
     weight_decay: float = option(1e-2, "AdamW's weight decay")
-    label_smoothing: float = option(0.1, "share of a target's weight spread over all words")
-    clip_norm: float = option(5.0, "longest gradient")
+    label_smoothing: float = option(0.1, "label smoothing")
+    clip_norm: float = option(5.0, "gradients are clipped to this norm")
     fine_tune_epochs: int = option(0, "epochs from images afterwards, with the encoder's last stage trained too")
-    fine_tune_rate: float = option(3e-4, "the highest rate of that phase")
-    reinforce_epochs: int = option(
-        2, "epochs of self-critical training at the end: the captioner's own captions, scored"
-    )
-    reinforce_rate: float = option(1e-4, "the highest rate of that phase")
-    reinforce_samples: int = option(5, "captions of an image that are sampled and compared with one another")
-    reinforce_temperature: float = option(0.6, "of that sampling: below 1 safer, so that good is compared with better")
-    reinforce_anchor: float = option(0.0, "weight of people's captions, learnt along in that phase")
+    fine_tune_rate: float = option(3e-4, "peak learning rate of fine-tuning")
+    reinforce_epochs: int = option(2, "epochs of self-critical training at the end, rewarded with CIDEr-D")
+    reinforce_rate: float = option(1e-4, "peak learning rate of self-critical training")
+    reinforce_samples: int = option(5, "sampled captions per image")
+    reinforce_temperature: float = option(0.6, "temperature of the samples")
+    reinforce_anchor: float = option(0.0, "weight of cross-entropy on the references in that phase")
     reinforce_bleu: float = option(0.0, "weight of BLEU-4 in the reward, beside CIDEr-D")
     keep_base: float = option(
         0.0, "with --bundle: fraction of the base model's weights to mix back in after training", was="remember"
     )
     patience: int = option(0, "epochs without a better validation score before stopping; 0: never")
-    precision: str = option("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
-    seed: int = option(0, "two runs with the same seed give the same captioner")
+    precision: str = option("auto", "precision of the layers; weights and losses stay float32", choices=PRECISIONS)
+    seed: int = option(0, "random seed; two runs with the same seed give the same captioner")
     tensorboard: bool = option(False, "also write TensorBoard logs")
 
     def __post_init__(self) -> None:
@@ -194,25 +191,23 @@ class DistillOptions:
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How a caption is sought."""
+    """Search for a caption."""
 
-    strategy: str = option("beam", "how words are chosen", choices=STRATEGIES)
-    num_beams: int = option(3, "captions kept while searching")
+    strategy: str = option("beam", "search strategy", choices=STRATEGIES)
+    num_beams: int = option(3, "number of beams")
     num_captions: int = option(1, "captions returned, best first")
-    max_length: int = option(20, "most words, the end not counted")
+    max_length: int = option(20, "most words, the end token not counted")
     min_length: int = option(0, "fewest words")
-    length_penalty: float = option(0.7, "exponent of the length a caption's log-probability is divided by")
-    repetition_penalty: float = option(1.0, "divides the odds of words already used; 1: none")
-    no_repeat_ngram_size: int = option(2, "no run of so many words twice, no word right after itself; 0: allowed")
-    temperature: float = option(1.0, "sampling: below 1 safer, above 1 wilder")
-    top_k: int = option(0, "sampling: only the k likeliest words; 0: all")
-    top_p: float = option(1.0, "sampling: only the likeliest words that make up this probability")
+    length_penalty: float = option(0.7, "log-probability is divided by length to this power")
+    repetition_penalty: float = option(1.0, "divides the probability of words already used; 1: off")
+    no_repeat_ngram_size: int = option(2, "no n-gram of this size appears twice, no word follows itself; 0: off")
+    temperature: float = option(1.0, "sampling temperature")
+    top_k: int = option(0, "sampling: only the k most likely words; 0: all")
+    top_p: float = option(1.0, "sampling: only the most likely words that make up this probability")
     force: tuple[str, ...] = option((), "words every caption must contain")
     forbid: tuple[str, ...] = option((), "words no caption may contain")
     sampling_seed: int = option(0, "seed of the sampling")
-    mirrored: bool = option(
-        False, "look at the mirror image too, and describe the mean: twice the looking, better with some encoders"
-    )
+    mirrored: bool = option(False, "average the features with those of the mirror image, at twice the encoding time")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -229,24 +224,24 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where things are kept, whether to go on or begin again, and on how many devices."""
+    """Folders, resuming, devices."""
 
-    from_feedback: str = option("", "a feedback database; --bundle is fine-tuned on its corrections")
-    bundle: str = option("", "the folder of a bundle to begin with, its network and its words, leaving it as it is")
-    name: str = option("", "the bundle's name; by itself the data's name and the encoder's")
+    from_feedback: str = option("", "feedback database; --bundle is fine-tuned on its corrections")
+    bundle: str = option("", "bundle to start from; it is left unchanged")
+    name: str = option("", "name of the new bundle; default: names of data and encoder")
     artifacts: str = option("artifacts", "folder of the bundles")
-    downloads: str = option("data", "folder of data sets that are fetched or drawn")
-    cache: str = option("data/cache", "folder where features are kept between runs")
-    glove_folder: str = option("glove", "folder where word vectors are looked for")
-    resume: bool = option(False, "go on with an interrupted training")
-    overwrite: bool = option(False, "begin again, and replace a bundle of this name at the end")
-    without_data: bool = option(False, "a bundle to give away: no picture and no caption of the data is kept in it")
+    downloads: str = option("data", "folder of downloaded and drawn data sets")
+    cache: str = option("data/cache", "folder of cached features")
+    glove_folder: str = option("glove", "folder of GloVe files")
+    resume: bool = option(False, "continue an interrupted training")
+    overwrite: bool = option(False, "start again, and replace a bundle of this name at the end")
+    without_data: bool = option(False, "keep no picture and no caption of the data in the bundle, to give it away")
     without_encoder: bool = option(
-        False, "of a published encoder keep the fine-tuned last stage alone; whoever loads the bundle fetches the rest"
+        False, "of a published encoder keep the fine-tuned last stage only; whoever opens the bundle fetches the rest"
     )
-    max_unreadable: float = option(0.1, "share of the images that may be unreadable, else nothing is trained")
-    smoke: bool = option(False, "everything tiny: the whole recipe in under a minute")
-    devices: int = option(1, "devices, such as GPUs, that share every batch; with KERAS_BACKEND=jax")
+    max_unreadable: float = option(0.1, "fraction of images that may be unreadable before training is refused")
+    smoke: bool = option(False, "tiny sizes: the whole recipe in under a minute")
+    devices: int = option(1, "data-parallel training on N GPUs (JAX)")
 
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "devices")
@@ -256,10 +251,10 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Where images are looked at."""
+    """Where images are encoded."""
 
-    engine: str = option("local", "who looks at images: this process, or the workers of a Ray cluster", choices=ENGINES)
-    workers: int = option(0, "Ray's workers, each with a network of its own; 0: one for every two cores")
+    engine: str = option("local", "this process, or the workers of a Ray cluster", choices=ENGINES)
+    workers: int = option(0, "Ray workers; 0: one per two cores")
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -268,7 +263,7 @@ class EngineOptions:
 
 
 def check_shares(train_options: TrainOptions, run: RunOptions) -> None:
-    """Refuses a batch that the devices cannot share equally."""
+    """Refuse a batch size that the devices cannot divide evenly."""
     learns_after = (
         run.bundle and not run.from_feedback and (train_options.fine_tune_epochs or train_options.reinforce_epochs)
     )
@@ -288,7 +283,7 @@ def check_shares(train_options: TrainOptions, run: RunOptions) -> None:
 
 RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions, EngineOptions)
 
-SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag says otherwise
+SCENES: dict[str, Any] = {  # defaults for the drawn scenes
     "encoder": "tiny",
     "min_count": 1,
     "glove_frozen_epochs": 0,
@@ -306,7 +301,7 @@ SCENES: dict[str, Any] = {  # what suits small drawn pictures, where no flag say
     "no_repeat_ngram_size": 0,
 }
 
-BEGUN: dict[str, Any] = {  # what suits a network that another training has begun
+BEGUN: dict[str, Any] = {  # defaults when training starts from a bundle
     "epochs": 5,
     "learning_rate": 1e-3,
     "glove_frozen_epochs": 0,
@@ -314,7 +309,7 @@ BEGUN: dict[str, Any] = {  # what suits a network that another training has begu
 
 NETWORK = ("encoder", "image_size", "feature_units", "attention_units", "lstm_units", "embedding_units")
 
-FEEDBACK: dict[str, Any] = {  # what suits a bundle that learns from corrections
+FEEDBACK: dict[str, Any] = {  # defaults for learning from corrections
     "epochs": 3,
     "learning_rate": 3e-4,
     "reinforce_epochs": 0,
