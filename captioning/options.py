@@ -1,6 +1,6 @@
 """Every option: one frozen record per stage, validated where it is made.
 
-A field's `help` is its flag's help. flags.py makes the flags. Nothing heavy is imported: `--help` must not wait for Keras.
+A field's `help` is its flag's help. flags.py makes the flags. Nothing heavy is imported, so that `--help` is fast.
 """
 
 from dataclasses import dataclass, field
