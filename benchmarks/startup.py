@@ -26,7 +26,7 @@ PATIENCE = 300  # seconds until the app must be there
 CAUSES = (
     "Python, NumPy, Pillow",
     "TensorFlow and Keras imported",
-    "our rooms imported",
+    "our modules imported",
     "bundle loaded",
     "first photo read and encoded: its compilation",
     "first search: its compilation",
