@@ -5,7 +5,7 @@ It changes nothing by itself; `clean` drops what cannot be read.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,7 @@ class Report:
         """Return the report as calm plain text, long lists cut to ten."""
         lines = [f"{self.name} ({self.layout})" if self.layout else self.name, "", *self._table(), "", *self._words()]
         sections = [line for title, entries in self._sections() for line in _section(title, entries)]
-        text = "\n".join([*lines, *(sections or ["", "Nothing wrong was found."])]) + "\n"
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return "".join(f"{_printable(line)}\n" for line in [*lines, *(sections or ["", "Nothing wrong was found."])])
 
     def _table(self) -> list[str]:
         images, captions = ([f"{count:,}" for count in counts.values()] for counts in (self.images, self.captions))
@@ -106,15 +105,22 @@ class Report:
 
 
 def inspect(
-    dataset: Dataset, *, cache: Path | None = None, known_words: Set[str] | None = None, progress: bool = True
+    dataset: Dataset,
+    *,
+    cache: Path | None = None,
+    index: Mapping[Path, ImageFacts] | None = None,
+    known_words: Set[str] | None = None,
+    progress: bool = True,
 ) -> Report:
-    """Open every image of `dataset` and count its words; `cache` is a folder that remembers the images between runs.
+    """Open every image of `dataset` and count its words.
 
+    `index` holds the facts about its images where they are known already; else `cache` is a folder that keeps them.
     `known_words` are those that have a word vector, if vectors are to be used.
     """
     captioned = [(split, *pair) for split, pictures in dataset.splits.items() for pair in pictures.items()]
     assert len({image for _, image, _ in captioned}) == len(captioned), "splits share an image"
-    facts = index_images([image for _, image, _ in captioned], cache, progress)
+    images = [image for _, image, _ in captioned]
+    facts = {image: index[image] for image in images} if index else index_images(images, cache, progress)
     words = [(split, image, caption, normalise(caption)) for split, image, some in captioned for caption in some]
     train = Counter(word for split, _, _, tokens in words if split == "train" for word in tokens)
     counts = Counter(caption for _, _, caption, _ in words)
@@ -191,6 +197,11 @@ def _leaks(dataset: Dataset, facts: dict[Path, ImageFacts]) -> Iterator[Leak]:
 def _in_words(leak: Leak) -> Problem:
     kind = "the same file" if leak.same_file else "the same picture"
     return Problem(f"{leak.image.name} in {leak.split}", f"{kind} as {leak.twin.name} in {leak.twin_split}")
+
+
+def _printable(line: str) -> str:
+    """The line with escapes for what is no character to read: a file's name may hold commands for the terminal."""
+    return line if line.isprintable() else "".join(part if part.isprintable() else ascii(part)[1:-1] for part in line)
 
 
 def _section(title: str, entries: Sequence[Problem]) -> list[str]:

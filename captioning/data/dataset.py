@@ -9,17 +9,19 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 
 from captioning.data.formats import (
     IMAGE_SUFFIX,
+    MAX_JSON,
     Problem,
     Row,
     Source,
     column_names,
     find_captions,
+    is_too_large,
     read_lines,
     split_named,
 )
@@ -28,6 +30,7 @@ from captioning.errors import DataError
 SPLITS = ("train", "dev", "test")
 MAX_WORDS = 200
 MAX_CHARACTERS = 5_000
+MAX_PROBLEMS = 10_000  # each with its place; what is wrong beyond is counted
 HELD_OUT = 0.1
 UNDERSTOOD = (
     "Flickr8k.token.txt with its image lists, captions.txt, CSV or TSV with columns such as image and caption,"
@@ -37,7 +40,7 @@ UNDERSTOOD = (
 SPLIT_LIST = re.compile(r"(?:^|[._-])(train|val|dev|test)_?images\.txt$", re.IGNORECASE)
 BROKEN_CHARACTER = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
-Captions = dict[Path, list[tuple[str, str]]]  # image -> its captions, each with the split its row states, or ""
+Captions = dict[Path, dict[str, list[str]]]  # image -> its captions by the split that their rows state, or ""
 Locate = Callable[[str, Path], Path | str]
 
 
@@ -76,6 +79,8 @@ def read_dataset(
     path = Path(os.path.abspath(path))
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a folder of captioned images, or a caption file.")
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(f"{path} is neither a folder nor a file; give the folder of the images, or their caption file.")
     root = path if path.is_dir() else path.parent.parent if path.parent.name == "annotations" else path.parent
     image_root = Path(os.path.abspath(images or root))
     files = list(_walk(root))
@@ -119,7 +124,7 @@ def _locator(pictures: list[Path], root: Path) -> Locate:
         by_name[picture.name.casefold()].append(picture)
         by_name[picture.stem.casefold()].append(picture)
 
-    @cache
+    @lru_cache(maxsize=100_000)
     def locate(name: str, folder: Path) -> Path | str:
         for place in (folder, root):
             if os.path.isfile(direct := os.path.normpath(place / name)):
@@ -138,20 +143,27 @@ def _locator(pictures: list[Path], root: Path) -> Locate:
 
 
 def _gather(sources: list[Source], locate: Locate) -> tuple[Captions, list[Problem]]:
-    captions: Captions = defaultdict(list)
+    captions: Captions = defaultdict(dict)
     problems: list[Problem] = []
     lost: Counter[tuple[str, str]] = Counter()
+    more = 0
     for source in sources:
         for row in source.rows:
-            if isinstance(row, Problem):
-                problems.append(row)
-            elif flaw := _flaw(row):
-                problems.append(Problem(row.where, flaw))
-            elif isinstance(image := locate(row.image, source.folder), str):
-                lost[row.image, image] += 1
+            problem = row if isinstance(row, Problem) else Problem(row.where, flaw) if (flaw := _flaw(row)) else None
+            if problem is None:
+                assert isinstance(row, Row)
+                image = locate(row.image, source.folder)
+                if isinstance(image, Path):
+                    split = split_named(row.split) or source.split
+                    captions[image].setdefault(split, []).append(" ".join(row.caption.split()))
+                else:
+                    is_counted = len(lost) < MAX_PROBLEMS or (row.image, image) in lost
+                    lost[(row.image, image) if is_counted else ("other images", "are not there either")] += 1
+            elif len(problems) < MAX_PROBLEMS:
+                problems.append(problem)
             else:
-                split = split_named(row.split) or source.split
-                captions[image].append((" ".join(row.caption.split()), split))
+                more += 1
+    problems += [Problem("and more", f"lines of these kinds: {more:,}")] if more else []
     problems += [Problem(name, f"{why}; captions left out: {count}") for (name, why), count in lost.items()]
     return captions, problems
 
@@ -171,10 +183,12 @@ def _flaw(row: Row) -> str:
 
 def _stated_splits(captions: Captions, files: list[Path], locate: Locate) -> dict[Path, set[str]]:
     """Return which splits the data puts each image in: by rows, else by lists of images, else by folders; or {}."""
-    rows = {image: {split for _, split in pairs if split} for image, pairs in captions.items()}
+    rows = {image: by_split.keys() - {""} for image, by_split in captions.items()}
     if any(rows.values()):
         return rows
-    lists = [(file, split_named(kind[1])) for file in files if (kind := SPLIT_LIST.search(file.name))]
+    lists = [
+        (file, split_named(kind[1])) for file in files if (kind := SPLIT_LIST.search(file.name)) and file.is_file()
+    ]
     listed = defaultdict(set)
     for file, split in lists:
         for line in filter(None, map(str.strip, read_lines(file))):
@@ -228,8 +242,7 @@ def _shuffled(images: Iterable[Path], root: Path, seed: int) -> list[Path]:
 def _by_split(captions: Captions, chosen: dict[Path, str]) -> dict[str, dict[Path, list[str]]]:
     splits: dict[str, dict[Path, list[str]]] = {split: {} for split in SPLITS if split in chosen.values()}
     for image in sorted(chosen):
-        own = [caption for caption, split in captions[image] if split in ("", chosen[image])]
-        splits[chosen[image]][image] = own
+        splits[chosen[image]][image] = captions[image].get("", []) + captions[image].get(chosen[image], [])
     return splits
 
 
@@ -246,6 +259,10 @@ def _not_recognised(path: Path, files: list[Path], pictures: list[Path]) -> str:
     if path.is_dir() and not pictures:
         return f"{path} holds no images; expected a folder of JPEG or PNG files with their captions."
     others = [path] if path.is_file() else [file for file in files if not IMAGE_SUFFIX.search(file.name)]
+    others = [file for file in others if file.is_file()]
+    if large := next((file for file in others if is_too_large(file)), None):
+        size, most = large.stat().st_size // 10**6, MAX_JSON // 10**6
+        return f"{large} has {size} MB, of JSON at most {most} MB are read; write it as .jsonl, a record on each line."
     tables = [file for file in others if file.suffix.lower() in (".csv", ".tsv")]
     seen = ", ".join(file.name for file in others[:5]) or "no file beside the images"
     columns = f" with the columns {', '.join(column_names(tables[0])[:20])}" if tables else ""

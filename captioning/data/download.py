@@ -27,6 +27,9 @@ from tqdm import tqdm
 from captioning.errors import DownloadError, StorageError
 
 TIMEOUT = 30.0  # seconds without a byte
+SLOWEST = 1_000  # bytes a second, on average of each minute
+MINUTE = 60.0
+LARGEST = 4 * 1024**3  # bytes of a file whose size neither we nor the server tell
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new attempt that got no further
 CHUNK = 1 << 16
 LARGEST_UNPACKED = 4 * 1024**3  # bytes
@@ -136,15 +139,16 @@ def _fault(path: Path, suffix: str, checksum: str, size: int) -> str:
 
 
 def _persist(url: str, part: Path, size: int) -> None:
-    """Attempt until the part is whole; only attempts that got no further are counted."""
+    """Attempt until the part is whole; only attempts that got next to no further are counted."""
     furthest, waits = 0, iter(WAITS)
     while True:
+        since = time.monotonic()
         try:
             return _attempt(url, part, size)
         except (OSError, http.client.HTTPException) as error:
             reason = _passing_reason(error)
         reached = part.stat().st_size if part.exists() else 0
-        if reached > furthest:
+        if reached > furthest + SLOWEST * (time.monotonic() - since):
             furthest, waits = reached, iter(WAITS)
         elif (wait := next(waits, None)) is None:
             raise _FinalError(reason)
@@ -184,9 +188,12 @@ def _attempt(url: str, part: Path, size: int) -> None:
         start = have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         total = _announced(response, part, start)
         _check_offer(response, total, size)
-        _append(response, part, start, total)
-    if total and part.stat().st_size != total:
-        raise ConnectionError(f"the connection broke after {part.stat().st_size:,} of {total:,} bytes")
+        _append(response, part, start, total, size)
+    expected, fetched = total or size, part.stat().st_size
+    if fetched >= LARGEST > expected:
+        raise _FinalError(f"the server sent more than {LARGEST:,} bytes")
+    if expected and fetched != expected:
+        raise ConnectionError(f"the connection broke after {fetched:,} of {expected:,} bytes")
 
 
 def _announced(response: http.client.HTTPResponse, part: Path, start: int) -> int:
@@ -207,15 +214,22 @@ def _check_offer(response: http.client.HTTPResponse, total: int, size: int) -> N
         raise _FinalError(f"the server offers {total:,} bytes where {size:,} were expected")
 
 
-def _append(response: http.client.HTTPResponse, part: Path, start: int, total: int) -> None:
+def _append(response: http.client.HTTPResponse, part: Path, start: int, total: int, size: int) -> None:
+    """Write what the server sends, up to the length that is known; one that sends next to nothing is left."""
     if start == 0:
         part.write_bytes(b"")  # before the note, which would vouch for the old bytes
         _note(part).write_text(f"{total} {_validator(response)}")
-    progress = tqdm(desc=part.stem, initial=start, total=total or None, unit="B", unit_scale=True, disable=None)
+    most = total or size
+    progress = tqdm(desc=part.stem, initial=start, total=most or None, unit="B", unit_scale=True, disable=None)
     with part.open("ab") as content, progress:
-        while chunk := response.read1(min(CHUNK, total - content.tell()) if total else CHUNK):
+        since, had = time.monotonic(), content.tell()
+        while chunk := response.read1(min(CHUNK, (most or LARGEST) - content.tell())):
             content.write(chunk)
             progress.update(len(chunk))
+            if (now := time.monotonic()) - since > MINUTE:
+                if content.tell() - had < SLOWEST * MINUTE:
+                    raise _FinalError(f"the server sent less than {SLOWEST:,} bytes a second")
+                since, had = now, content.tell()
         content.flush()
         os.fsync(content.fileno())
 

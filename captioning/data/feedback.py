@@ -1,7 +1,7 @@
-"""What people say about captions, kept in SQLite, with a copy of each image in a folder beside the database.
+"""Feedback on captions in SQLite, with a copy of each image in a folder beside the database.
 
-A row is committed only once its copy is on the disk, so a kill may leave a copy without a row, never the reverse.
-Knows nothing of models, nor of who asks.
+A row is committed after its image copy is on the disk. So a kill may leave a copy without a row, never a row without
+a copy.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ from captioning.errors import DataError, StorageError
 from captioning.runtime.files import atomic_write, explain_disk_errors
 from captioning.runtime.safe_csv import csv_row
 
-MARK, FORMAT = 0x43415054, 1  # in the database's header: that it is ours, and of which form
+MARK, FORMAT = 0x43415054, 1  # application id and format version in the database header
 MAX_TEXT = 500  # characters of a correction or a comment
-MAX_ENTRIES = 20_000  # with their copies some 3 GB
+MAX_ENTRIES = 20_000  # about 3 GB with their image copies
 LONGEST_SIDE = 1024
-PATIENCE = 30  # seconds that a writer waits for its turn
+TIMEOUT = 30  # seconds that a writer waits for the lock
 
 TABLES = (
     "CREATE TABLE feedback (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, image_sha256 TEXT NOT NULL, "
     "bundle TEXT NOT NULL, caption TEXT NOT NULL, options TEXT NOT NULL, rating INTEGER, correction TEXT NOT NULL, "
     "comment TEXT NOT NULL)",
     "CREATE INDEX feedback_image ON feedback (image_sha256)",
-    "CREATE TABLE leftover (image_sha256 TEXT PRIMARY KEY)",  # copies to remove unless a row needs them
+    "CREATE TABLE leftover (image_sha256 TEXT PRIMARY KEY)",  # image copies to remove unless a row needs them
 )
 FIND = """SELECT * FROM feedback WHERE (:bundle = '' OR bundle = :bundle)
     AND (:least_rating IS NULL OR rating >= :least_rating) AND (:most_rating IS NULL OR rating <= :most_rating)
@@ -50,9 +50,9 @@ REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_READONLY: "it is read-only",
     sqlite3.SQLITE_CANTOPEN: "it, or its folder, cannot be opened for writing",
-    sqlite3.SQLITE_BUSY: "another program keeps it to itself",
-    sqlite3.SQLITE_NOTADB: "it is no database",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; put back an earlier copy",
+    sqlite3.SQLITE_BUSY: "another program holds its lock",
+    sqlite3.SQLITE_NOTADB: "it is not a database",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; restore a backup",
 }
 
 Captions = dict[Path, list[str]]
@@ -60,7 +60,7 @@ Captions = dict[Path, list[str]]
 
 @dataclass(frozen=True)
 class Feedback:
-    """What one person said of one caption; `image_sha256` is the hash of the pixels that were captioned."""
+    """One person's feedback on one caption; `image_sha256` is the hash of the pixels that were captioned."""
 
     id: int
     time: str  # ISO 8601, UTC
@@ -74,7 +74,7 @@ class Feedback:
 
 
 class FeedbackStore:
-    """The feedback in one database; any number of threads and processes may use it at once."""
+    """The feedback in one database. Threads and processes may use it concurrently."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
@@ -96,24 +96,24 @@ class FeedbackStore:
         correction: str = "",
         comment: str = "",
     ) -> Feedback:
-        """Keeps what was said of the caption of an image, uint8 (H, W, 3); once this returns it is on the disk."""
+        """Stores feedback on the caption of an image, uint8 (H, W, 3). It is on the disk when this returns."""
         assert (image.dtype, image.ndim, image.shape[-1]) == (np.uint8, 3, 3), f"{image.dtype} {image.shape}"
         correction, comment = " ".join(correction.split()), comment.strip()
-        _check_said(rating, correction, comment)
+        _check_feedback(rating, correction, comment)
         time, name, settings = datetime.now(UTC).isoformat(timespec="seconds"), _hash(image), json.dumps(options)
-        said = Feedback(0, time, name, bundle, caption, json.loads(settings), rating, correction, comment)
+        feedback = Feedback(0, time, name, bundle, caption, json.loads(settings), rating, correction, comment)
         picture = _jpeg(image)
         with self._writing() as database:
             if database.execute("SELECT count(*) FROM feedback").fetchone()[0] >= MAX_ENTRIES:
                 raise StorageError(f"{self.path} is full with {MAX_ENTRIES:,} entries; export and delete some.")
             if not self._copy(name).exists():
                 atomic_write(self._copy(name), picture)
-            number = database.execute(INSERT, asdict(said) | {"options": settings}).lastrowid
+            number = database.execute(INSERT, asdict(feedback) | {"options": settings}).lastrowid
         assert number is not None
-        return replace(said, id=number)
+        return replace(feedback, id=number)
 
     def delete(self, ids: Iterable[int]) -> int:
-        """Removes entries, and each image copy that no other entry needs; returns how many entries there were."""
+        """Removes entries, and image copies that no other entry needs. Returns the number of entries removed."""
         chosen = [(int(number),) for number in ids]
         with self._writing() as database:
             database.executemany(
@@ -124,11 +124,11 @@ class FeedbackStore:
         return max(0, count)
 
     def image(self, feedback: Feedback) -> Path:
-        """The copy of the image that was captioned, a JPEG of at most 1024 pixels on its longer side."""
+        """The copy of the captioned image, a JPEG of at most 1024 pixels on its longer side."""
         return self._copy(feedback.image_sha256)
 
     def corrections(self, bundle: str = "") -> Captions:
-        """The corrected captions by image copy, oldest first: captioned data as training takes it."""
+        """The corrected captions by image copy, oldest first, in the form that training reads."""
         found: Captions = {}
         for entry in reversed(self.list(bundle=bundle, corrected=True, limit=MAX_ENTRIES)):
             captions = found.setdefault(self.image(entry), [])
@@ -146,16 +146,16 @@ class FeedbackStore:
         text: str = "",
         limit: int = 1000,
     ) -> Sequence[Feedback]:
-        """The entries that fit, newest first; `text` is sought in captions, corrections and comments."""
-        asked = {"bundle": bundle, "least_rating": least_rating, "most_rating": most_rating, "corrected": corrected}
+        """The matching entries, newest first. `text` is searched in captions, corrections and comments."""
+        filters = {"bundle": bundle, "least_rating": least_rating, "most_rating": most_rating, "corrected": corrected}
         with self._connected() as database:
             database.create_function("folded", 1, str.casefold, deterministic=True)
-            rows = database.execute(FIND, asked | {"text": text, "limit": limit}).fetchall()
+            rows = database.execute(FIND, filters | {"text": text, "limit": limit}).fetchall()
         return [Feedback(**dict(row) | {"options": json.loads(row["options"])}) for row in rows]
 
     @staticmethod
     def csv(entries: Iterable[Feedback]) -> str:
-        """The entries as CSV with a header, none of its cells a formula to a spreadsheet."""
+        """The entries as CSV with a header. No cell is a formula to a spreadsheet."""
         rows = (asdict(entry) | {"options": json.dumps(entry.options, ensure_ascii=False)} for entry in entries)
         return csv_row(field.name for field in fields(Feedback)) + "".join(csv_row(row.values()) for row in rows)
 
@@ -172,21 +172,23 @@ class FeedbackStore:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:
-            with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)) as database:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None)) as database:
                 database.row_factory = sqlite3.Row
-                database.execute("PRAGMA synchronous = FULL")  # what is committed survives a power cut
+                database.execute("PRAGMA synchronous = FULL")  # commits survive a power cut
                 yield database
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what extends it
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
             raise StorageError(
                 f"{self.path} could not be used: {REASONS.get(code, error)}; nothing that was there is lost."
             ) from error
         except (UnicodeEncodeError, OverflowError) as error:
-            raise DataError(f"Half a character or a number too large was given ({error}); type it again.") from error
+            raise DataError(
+                f"The text has an invalid character, or a number is too large ({error}); type it again."
+            ) from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction in which no one else writes; an error in the block undoes it."""
+        """One exclusive transaction. An error in the block rolls it back."""
         with self._connected() as database:
             database.execute("BEGIN IMMEDIATE")
             yield database
@@ -204,21 +206,23 @@ def _check_or_create(database: sqlite3.Connection, path: Path) -> None:
     elif mark != MARK:
         raise StorageError(f"{path} is another program's database; choose another file for the feedback.")
     elif form != FORMAT:
-        raise StorageError(f"{path} has format {form}, this version reads format {FORMAT}; update, or begin another.")
+        raise StorageError(
+            f"{path} has format {form}, this version reads format {FORMAT}; update captioning, or choose another file."
+        )
 
 
-def _check_said(rating: int | None, correction: str, comment: str) -> None:
+def _check_feedback(rating: int | None, correction: str, comment: str) -> None:
     if rating is None and not correction and not comment:
-        raise DataError("Nothing was said: give a rating, a corrected caption or a comment.")
+        raise DataError("The feedback is empty: give a rating, a corrected caption or a comment.")
     if rating is not None and rating not in range(1, 6):
-        raise DataError(f"A rating of {rating} cannot be kept: 1, 2, 3, 4 or 5 was expected.")
+        raise DataError(f"The rating {rating} is invalid: expected 1, 2, 3, 4 or 5.")
     for kind, text in (("correction", correction), ("comment", comment)):
         if len(text) > MAX_TEXT:
-            raise DataError(f"The {kind} has {len(text):,} characters: at most {MAX_TEXT} are kept, shorten it.")
+            raise DataError(f"The {kind} has {len(text):,} characters: shorten it to {MAX_TEXT}.")
         if CONTROL_CHARACTER.search(text):
             raise DataError(f"The {kind} holds a control character; type it again.")
     if correction and not normalise(correction):
-        raise DataError("The correction holds no word: write the caption as it should be.")
+        raise DataError("The correction holds no word: write a whole caption.")
 
 
 def _hash(image: np.ndarray) -> str:

@@ -6,11 +6,13 @@ A line that cannot be used becomes a Problem instead of a row. It knows nothing 
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 IMAGE_COLUMNS = (
     *("image", "images", "image_name", "image_path", "image_file", "file_name", "filename", "filepath", "file_path"),
@@ -28,6 +30,8 @@ SPLIT_WORDS = {"train": "train", "training": "train", "restval": "train", "test"
 SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation", "dev"), "dev")
 SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_WORDS)})(?![a-z])", re.IGNORECASE)
 MAX_QUOTED_LINES = 20
+MAX_LINE = 1_000_000  # bytes that are kept of a line
+MAX_JSON = 200_000_000  # bytes of a JSON document, which is in the memory as a whole; Karpathy's of COCO has 144 MB
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,18 @@ def find_captions(
     chosen = (image_column, caption_column)
     if path.is_file():
         return [source] if (source := _recognise(path, chosen)) else []
-    texts = [file for file in files if file.suffix.lower() in CAPTION_FILES]
+    texts = [file for file in files if file.suffix.lower() in CAPTION_FILES and file.is_file()]
     sidecars = [file for file in texts if file.suffix.lower() == ".txt" and file.stem in stems]
     candidates = sorted(set(texts) - set(sidecars), key=lambda file: _rank(file, path))
     for file in candidates:
         if source := _recognise(file, chosen):
             return _family(source, file, candidates, path, chosen)
     return [Source("one text file beside each image", path, _sidecar_rows(sidecars, path))] if sidecars else []
+
+
+def is_too_large(file: Path) -> bool:
+    """Whether a file is a JSON document of more bytes than are read at once."""
+    return file.suffix.lower() == ".json" and file.stat().st_size > MAX_JSON
 
 
 def split_named(word: str) -> str:
@@ -91,18 +100,34 @@ def split_named(word: str) -> str:
 
 def column_names(file: Path) -> list[str]:
     """Return the names in the first line of a table, for a person to choose from."""
-    first = next(iter(read_lines(file)), "")
+    first = next(read_lines(file), "")
     return [name.strip(' "') for name in first.split(max("\t|;,", key=first.count))]
 
 
-def read_lines(file: Path) -> list[str]:
-    """Return the lines of a text file: UTF-8, UTF-16 with a byte order mark, and Windows Latin where neither fits."""
-    data = file.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        text = "\n".join(map(_decode, data.removeprefix(b"\xef\xbb\xbf").split(b"\n")))
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+def read_lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a text file: UTF-8, UTF-16 with a byte order mark, and Windows Latin where neither fits.
+
+    The file is read as the lines are needed; of a line of more than a million bytes only the first part is given.
+    """
+    with file.open("rb") as content:
+        mark = content.read(3)
+        if not mark.startswith((b"\xff\xfe", b"\xfe\xff")):
+            content.seek(3 if mark == b"\xef\xbb\xbf" else 0)
+            yield from map(_decode, _byte_lines(content))
+            return
+    with file.open(encoding="utf-16", errors="replace") as text:
+        yield from (line.removesuffix("\n") for line in iter(lambda: text.readline(MAX_LINE), ""))
+
+
+def _byte_lines(content: BinaryIO) -> Iterator[bytes]:
+    left = b""
+    while part := content.read(MAX_LINE):
+        while part.endswith(b"\r") and (more := content.read(1)):  # the end of a line may be in two parts
+            part += more
+        *lines, left = (left + part).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        yield from lines
+        left = left[:MAX_LINE]
+    yield left
 
 
 def _decode(line: bytes) -> str:
@@ -148,15 +173,14 @@ def _sidecar_rows(sidecars: list[Path], root: Path) -> Iterator[Row | Problem]:
 
 def _table(file: Path, chosen: tuple[str, str]) -> Source | None:
     """Flickr8k.token.txt, Kaggle's captions.txt, Flickr30k's results.csv, any CSV or TSV with telling column names."""
-    lines = read_lines(file)
-    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    number, first = next(((number, line) for number, line in enumerate(read_lines(file), 1) if line.strip()), (0, ""))
     for delimiter in "\t|;,":
-        names = tuple(next(csv.reader([lines[first][:10_000]], delimiter=delimiter), ()))
+        names = tuple(next(csv.reader([first[:10_000]], delimiter=delimiter), ()))
         if _columns(names, *chosen):
-            records = _quoted_records(lines, first + 1, delimiter, len(names))
+            records = _quoted_records(islice(read_lines(file), number, None), number + 1, delimiter, len(names))
             return Source("a table with a header", file.parent, _table_rows(file.name, records, names, chosen))
         if len(names) == 2 and IMAGE_SUFFIX.search(_image_name(names[0])) and not any(chosen):
-            records = ((number, line.split(delimiter, 1)) for number, line in enumerate(lines, 1))
+            records = ((number, line.split(delimiter, 1)) for number, line in enumerate(read_lines(file), 1))
             rows = _table_rows(file.name, records, ("image", "caption"), chosen)
             return Source("an image and a caption a line", file.parent, rows)
     return None
@@ -174,20 +198,25 @@ def _table_rows(
             yield Problem(f"{name}:{number}", f"{len(fields)} columns where {len(names)} were expected")
 
 
-def _quoted_records(lines: list[str], start: int, delimiter: str, width: int) -> Iterator[tuple[int, list[str]]]:
+def _quoted_records(lines: Iterator[str], number: int, delimiter: str, width: int) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields); a quoted field may span lines, an unquoted last one may hold delimiters."""
-    while start < len(lines):
-        most = MAX_QUOTED_LINES if '"' in lines[start] else 1
+    ahead: deque[str] = deque()
+    while (line := ahead.popleft() if ahead else next(lines, None)) is not None:
+        if '"' in line:
+            ahead.extend(islice(lines, MAX_QUOTED_LINES - 1 - len(ahead)))
+        most = 1 + len(ahead) if '"' in line else 1
         span, fields = next(
             (
                 (span, fields)
                 for span in range(1, most + 1)
-                if (fields := _parse("\n".join(lines[start : start + span]), delimiter)) and len(fields) == width
+                if (fields := _parse("\n".join([line, *islice(ahead, span - 1)]), delimiter)) and len(fields) == width
             ),
-            (1, lines[start].split(delimiter, width - 1)),
+            (1, line.split(delimiter, width - 1)),
         )
-        yield start + 1, fields
-        start += span
+        yield number, fields
+        number += span
+        for _ in range(span - 1):
+            ahead.popleft()
 
 
 def _parse(text: str, delimiter: str) -> list[str]:
@@ -200,21 +229,29 @@ def _parse(text: str, delimiter: str) -> list[str]:
 
 def _json(file: Path, chosen: tuple[str, str]) -> Source | None:
     if file.suffix.lower() == ".jsonl":
-        lines = [(number, line) for number, line in enumerate(read_lines(file), 1) if line.strip()]
-        return _records(file, [(f"{file.name}:{number}", _parse_json(line)) for number, line in lines], chosen)
-    content = _parse_json("\n".join(read_lines(file)))
+        return _records(file, lambda: _json_lines(file), chosen)
+    if is_too_large(file):
+        return None
+    content = _parse_json(file.read_bytes()) or _parse_json("\n".join(read_lines(file)))
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         return _images(file, content["images"], content.get("annotations"))
     if isinstance(content, dict):
         content = [{"image": name, "caption": value} for name, value in content.items() if IMAGE_SUFFIX.search(name)]
-    items = enumerate(content if isinstance(content, list) else [], 1)
-    return _records(file, [(f"{file.name}, record {number}", item) for number, item in items], chosen)
+    items = content if isinstance(content, list) else []
+    return _records(file, lambda: ((f"{file.name}, record {n}", item) for n, item in enumerate(items, 1)), chosen)
 
 
-def _records(file: Path, records: list[tuple[str, Any]], chosen: tuple[str, str]) -> Source | None:
-    if not any(isinstance(record, dict) and _columns(tuple(record), *chosen) for _, record in records):
+def _json_lines(file: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(read_lines(file), 1):
+        if line.strip():
+            yield f"{file.name}:{number}", _parse_json(line)
+
+
+def _records(file: Path, records: Callable[[], Iterator[tuple[str, Any]]], chosen: tuple[str, str]) -> Source | None:
+    """`records` begins anew when it is called."""
+    if not any(isinstance(record, dict) and _columns(tuple(record), *chosen) for _, record in records()):
         return None
-    rows = (row for where, record in records for row in _record_rows(where, record, chosen))
+    rows = (row for where, record in records() for row in _record_rows(where, record, chosen))
     return Source("JSON records of an image and its captions", file.parent, rows)
 
 
@@ -297,7 +334,7 @@ def _image_name(text: str) -> str:
     return re.sub(r"#\d+$", "", text.strip())
 
 
-def _parse_json(text: str) -> Any:
+def _parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""GloVe vectors for a vocabulary: read from a file, or fitted on the captions themselves.
+"""GloVe vectors for a vocabulary, read from a file or fitted on the captions.
 
-Rows follow the vocabulary. Its first four, <pad> <start> <end> <unk>, are no words: <pad> stays zero, the rest random.
-Knows nothing of tokenising or of the model.
+Rows follow the vocabulary. The first four are the special tokens <pad> <start> <end> <unk>. <pad> is zero, the others
+are random.
 """
 
 import zipfile
@@ -17,21 +17,21 @@ import numpy as np
 from captioning.errors import DataError
 
 SPECIAL_TOKENS = 4
-LARGEST_FIT = 5000  # words; the table of co-occurrences is square
-ENOUGH = 10  # meetings after which more count no more: 100 in the paper, whose corpora are far larger
+LARGEST_FIT = 5000  # words in the dense co-occurrence matrix
+ENOUGH = 10  # x_max, the co-occurrences from which the weight is 1; 100 in the paper, on larger corpora
 LEARNING_RATE = 0.05
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """matrix: (V, dimension) float32; covered: (V,) bool, the words that the file held."""
+    """matrix: (V, dimension) float32; covered: (V,) bool, the words found in the file."""
 
     matrix: np.ndarray
     covered: np.ndarray
 
     @property
     def coverage(self) -> float:
-        """The share of the vocabulary's words that the file held, special tokens apart."""
+        """The share of the vocabulary's words found in the file, without special tokens."""
         return float(self.covered[SPECIAL_TOKENS:].mean())
 
 
@@ -45,8 +45,8 @@ def find_glove(folder: Path, dimension: int) -> Path | None:
 def read_glove(path: Path, words: Sequence[str], *, dimension: int, seed: int = 0) -> Vectors:
     """Read the vectors of a vocabulary's words from a GloVe text file, or from a zip of them.
 
-    Words that the file does not hold get normal random rows as large as the others. A word2vec header line is
-    skipped. Every line's length is checked, but only the numbers of wanted words.
+    Words missing from the file get random normal rows with the same standard deviation. A word2vec header line is
+    skipped. The number of fields is checked on every line, the numbers only for words of the vocabulary.
     """
     rows = {word.encode(): row for row, word in enumerate(words) if row >= SPECIAL_TOKENS}
     matrix = np.zeros((len(words), dimension), dtype=np.float32)
@@ -55,7 +55,7 @@ def read_glove(path: Path, words: Sequence[str], *, dimension: int, seed: int = 
         for row, numbers in _wanted(lines, rows, path, dimension):
             matrix[row], covered[row] = numbers, True
     if not covered.any():
-        raise DataError(f"{path} holds none of the vocabulary's {len(rows)} words: expected English GloVe, lower case.")
+        raise DataError(f"{path} holds none of the vocabulary's {len(rows)} words; expected lower-case English GloVe.")
     return Vectors(_filled(matrix, covered, np.random.default_rng(seed)), covered)
 
 
@@ -68,7 +68,7 @@ def known_words(path: Path) -> set[str]:
 def word_vectors(
     choice: str, words: Sequence[str], captions: Sequence[Sequence[int]], *, dimension: int, folder: Path, seed: int = 0
 ) -> tuple[np.ndarray | None, float | None, str]:
-    """What a choice of "auto", "fit", "none" or a file gives: rows, the share of the vocabulary it has, a sentence."""
+    """Vectors for a choice of "auto", "fit", "none" or a file: rows, the share of words covered, a sentence."""
     path = Path(choice)
     if choice == "none":
         return None, None, "word vectors start at random"
@@ -79,10 +79,10 @@ def word_vectors(
             return matrix, 1.0, f"GloVe fitted on {len(captions):,} captions, {dimension} numbers a word"
         path = found
     if not path.is_file():
-        raise DataError(f"--glove {choice}: there is no such file; give a glove.*.txt or .zip, auto, fit or none.")
+        raise DataError(f"--glove {choice}: the file does not exist; give a glove.*.txt or .zip, auto, fit or none.")
     vectors = read_glove(path, words, dimension=dimension, seed=seed)
-    told = f"{path.name} holds {vectors.coverage:.0%} of the vocabulary's {len(words):,} words"
-    return vectors.matrix, vectors.coverage, told
+    coverage = f"{path.name} holds {vectors.coverage:.0%} of the vocabulary's {len(words):,} words"
+    return vectors.matrix, vectors.coverage, coverage
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _opened(path: Path, dimension: int) -> Iterator[IO[bytes]]:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"{path} does not exist or is a folder; expected GloVe text or a zip of it.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path} is a damaged zip ({error}): delete it and fetch it again.") from error
+        raise DataError(f"{path} is a damaged zip ({error}); delete it and download it again.") from error
 
 
 def _member(archive: zipfile.ZipFile, path: Path, dimension: int) -> str:
@@ -133,12 +133,12 @@ def _wanted(
 
 
 def _check_odd_line(fields: bytes, extra: int, number: int, what: str) -> None:
-    """Allow a word2vec header, and the few words with spaces (none of ours) that the largest files contain."""
+    """Allow a word2vec header, and the few words with spaces in the largest files, which no vocabulary contains."""
     head = fields.split(b" ")[: max(extra, 0) + 1]
     header = number == 1 and len(fields.split(b" ")) == 2 and fields.replace(b" ", b"").isdigit()
     if header or (extra > 0 and not any(map(_is_number, head[1:]))):
         return
-    advice = "choose the file of your dimension" if number == 1 else "the file is cut or damaged, fetch it again"
+    advice = "choose the file of your dimension" if number == 1 else "the file is cut or damaged, download it again"
     raise DataError(f"{what} where {fields.count(b' ') - extra} were expected: {advice}.")
 
 
@@ -152,15 +152,15 @@ def _is_number(field: bytes) -> bool:
 
 def _parsed(fields: list[bytes], where: str) -> np.ndarray:
     if not all(map(_is_number, fields)):
-        raise DataError(f"{where} holds something that is no number: the file is damaged, fetch it again.")
+        raise DataError(f"{where} holds a field that is not a number: the file is damaged, download it again.")
     numbers = np.array([float(field) for field in fields])
     if not (np.abs(numbers) < 1e30).all():  # float32 ends at 3e38
-        raise DataError(f"{where} holds NaN or infinity: the file is damaged, fetch it again.")
+        raise DataError(f"{where} holds NaN or infinity: the file is damaged, download it again.")
     return numbers
 
 
 def _filled(matrix: np.ndarray, covered: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give every row but <pad> that has no vector a random one, as large as the others."""
+    """Fill every row without a vector, except <pad>, with random numbers of the same standard deviation."""
     empty = ~covered
     empty[0] = False
     matrix[empty] = rng.normal(0, matrix[covered].std(), (empty.sum(), matrix.shape[1]))
@@ -178,13 +178,13 @@ def fit_glove(
 ) -> np.ndarray:
     """Fit GloVe (Pennington, Socher and Manning 2014) to tokenised captions: (vocabulary_size, dimension) float32.
 
-    Each caption is its token ids; special tokens are passed over. All words meet in one dense table, so only the
-    `LARGEST_FIT` most frequent are fitted, and those that occur; the others get random rows as large as these.
+    Each caption is a sequence of token ids. Special tokens are ignored. The co-occurrence matrix is dense, so only the
+    `LARGEST_FIT` most frequent words are fitted. All other words get random rows of the same standard deviation.
     """
     ids = _padded(captions)
     counts = np.bincount(ids[ids >= SPECIAL_TOKENS], minlength=vocabulary_size)
     fitted = np.sort(np.argsort(-counts, kind="stable")[: min(LARGEST_FIT, np.count_nonzero(counts))])
-    assert len(fitted), "captions without a word"
+    assert len(fitted), "no caption has a word"
     place = np.full(vocabulary_size, -1)
     place[fitted] = np.arange(len(fitted))
     table = _co_occurrences(place[ids], len(fitted), window)
@@ -203,7 +203,7 @@ def _padded(captions: Iterable[Sequence[int]]) -> np.ndarray:
 
 
 def _co_occurrences(ids: np.ndarray, words: int, window: int) -> np.ndarray:
-    """Count how often two words meet within the window, each meeting worth 1 / distance: (words, words) float32."""
+    """Co-occurrences of words within the window, each weighted by 1 / distance: (words, words) float32."""
     table = np.zeros((words, words), dtype=np.float32)
     for distance in range(1, min(window, ids.shape[1] - 1) + 1):
         left, right = ids[:, :-distance], ids[:, distance:]
@@ -213,7 +213,7 @@ def _co_occurrences(ids: np.ndarray, words: int, window: int) -> np.ndarray:
 
 
 def _factorised(table: np.ndarray, dimension: int, iterations: int, rng: np.random.Generator) -> np.ndarray:
-    """Minimise the sum of weight * (left · right + biases - log count)^2 by AdaGrad, and return left + right."""
+    """Minimise the sum of weight * (left · right + biases - log count)^2 by AdaGrad. Return left + right."""
     words = len(table)
     weight = np.where(table > 0, np.minimum(table / ENOUGH, 1) ** 0.75, 0).astype(np.float32)
     target = np.log(np.where(table > 0, table, 1))

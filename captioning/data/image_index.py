@@ -6,19 +6,19 @@ It knows nothing of captions or splits.
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from captioning.data.images import read_image
+from captioning.data.images import open_image, read_image
 from captioning.errors import ImageError, StorageError
+from captioning.runtime.read_ahead import map_ahead
 
 CACHE_FILE = "images.jsonl"
+AHEAD = 256  # images
 CELLS = 16  # to a side; each has a mean colour
 ALIKE = 30  # levels of 256; of copies saved anew 99 % differ by 25 at most, other scenes by 38, photographs by 65
 ALIKE_SHARE = 1 / 4  # of a picture's own range of levels, which in fog, at night or on a page of text is a small one
@@ -64,10 +64,9 @@ def index_images(images: Sequence[Path], cache: Path | None = None, progress: bo
     known = _remembered(cache / CACHE_FILE) if cache else {}
     facts = {image: known[key] for image, key in keys.items() if key in known}
     unread = [image for image in keys if image not in facts]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looked = zip(unread, pool.map(_look, unread), strict=True)
-        bar = tqdm(looked, "reading images", len(unread), unit="image", disable=None if progress and unread else True)
-        fresh = _remember(cache / CACHE_FILE, keys, bar) if cache and unread else dict(bar)
+    looked = map_ahead(_look, unread, AHEAD)
+    bar = tqdm(looked, "reading images", len(unread), unit="image", disable=None if progress and unread else True)
+    fresh = _remember(cache / CACHE_FILE, keys, bar) if cache and unread else dict(bar)
     return {image: facts.get(image) or fresh[image] for image in images}
 
 
@@ -88,8 +87,8 @@ def _coarse(cells: np.ndarray) -> np.ndarray:
 def _look(image: Path) -> ImageFacts:
     digest = ""
     try:
-        with image.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with open_image(image) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
             return ImageFacts(digest, cells_of(read_image(file, size=64)))
     except ImageError as error:
         return ImageFacts(digest, b"", str(error))
@@ -110,7 +109,8 @@ def _remembered(file: Path) -> dict[Key, ImageFacts]:
     for line in file.read_text("utf-8", errors="replace").splitlines() if file.exists() else []:
         try:
             path, size, changed, digest, cells, error = json.loads(line)
-            known[path, size, changed] = ImageFacts(digest, base64.b64decode(cells, validate=True), error)
+            if not error:
+                known[path, size, changed] = ImageFacts(digest, base64.b64decode(cells, validate=True))
         except (ValueError, TypeError):  # a line cut off when the machine stopped, or of an older version
             continue
     return known
@@ -124,7 +124,7 @@ def _remember(file: Path, keys: dict[Path, Key], looked: Iterable[tuple[Path, Im
             lines.write("\n")  # ends a line that was cut off
             for image, facts in looked:
                 fresh[image] = facts
-                if facts.sha256:
+                if not facts.error:  # a later version, or one with another library, may read what this one cannot
                     cells = base64.b64encode(facts.cells).decode()
                     lines.write(json.dumps([*keys[image], facts.sha256, cells, facts.error]) + "\n")
     except OSError as error:

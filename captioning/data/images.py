@@ -1,43 +1,35 @@
 """The one picture loader: whatever a person sends -> RGB pixels, the same for training, app, server and command line.
 
-Anything else is refused with an ImageError that carries a reason code. It knows nothing of networks or features.
+Anything else is refused with an ImageError that carries a reason code. No file takes more time or memory than its
+pixels need: what Pillow is given of it, image_blocks and image_containers decide.
 """
 
 import io
 import os
+import stat
 import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from captioning.data.image_blocks import MAX_FILE, MAX_PIXELS, damaged, too_many_bytes, too_many_pixels, unsupported
+from captioning.data.image_containers import LIMITS, open_blocks
 from captioning.errors import ImageError
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # Pillow's JPEG opens MPO as well
-MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
 MAX_ASPECT_RATIO = 20
 STRIP = 1_000_000  # pixels converted at a time, so that a huge picture is in the memory once
-
-FORMAT_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
-FOREIGN_MAGIC = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"%PDF": "PDF",
-    b"%!PS": "PostScript",
-    b"<svg": "SVG",
-    b"<?xml": "SVG or XML",
-    b"8BPS": "Photoshop",
-    b"\0\0\1\0": "ICO",
-    b"\0\0\0\x0cjP": "JPEG 2000",
-    b"\0\0\0\x0cJXL": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
-}
-BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
+LARGEST_READ = 1 << 25  # bytes that Pillow hands to its decoder at a time; of less it copies a long file many times
 
 TOO_MUCH = (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
-DAMAGE = (OSError, SyntaxError, ValueError)  # all that Pillow raised in a million pictures with altered bytes
+# all that Pillow raised for pictures with altered bytes
+DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, LookupError, TypeError, struct.error)
+TURNED, REVERSED = (5, 6, 7, 8), (3, 4, 7, 8)  # orientations whose rows were columns; whose first row was the last
 TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,81 +40,103 @@ TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# Between 90 and 179 megapixels Pillow prints this; here a picture of 50 is refused in a sentence
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 Source = str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray
 
 
-def read_image(source: Source, *, size: int | None = None) -> np.ndarray:
+def read_image(source: Source, *, size: int | None = None, longest: int | None = None) -> np.ndarray:
     """Return the picture upright, on white, as RGB: uint8 (height, width, 3), squashed to (size, size, 3) on request.
 
     `source` is a path, an open binary file, a Pillow image, or an array, uint8 or float 0..1, of (H, W), (H, W, 3)
-    or (H, W, 4). An animation gives its first frame. Raises ImageError with one of the reasons empty, not_an_image,
-    unsupported_format, truncated, too_large, extreme_shape, missing, unreadable.
+    or (H, W, 4). An animation gives its first frame. `longest` bounds the longer side instead and keeps the shape.
+    Raises ImageError with one of the reasons empty, not_an_image, unsupported_format, truncated, too_large,
+    extreme_shape, missing, unreadable.
     """
     if isinstance(source, np.ndarray):
-        return _pixels(_from_array(source), size, "the picture")
+        if size and source.shape == (size, size, 3) and source.dtype == np.uint8:
+            return source  # read before
+        return _pixels(_from_array(source), 1, size, longest, "the picture")
     if isinstance(source, Image.Image):
-        return _pixels(source, size, "the picture")
+        return _pixels(source, None, size, longest, "the picture")
     if isinstance(source, (str, os.PathLike)):
-        with _open_file(Path(source)) as file:
-            return _decode(file, size, Path(source).name)
-    return _decode(source if source.seekable() else io.BytesIO(source.read()), size, "the picture")
+        with open_image(Path(source)) as file:
+            return _decode(file, size, longest, Path(source).name)
+    stream = source if source.seekable() else io.BytesIO(source.read(MAX_FILE + 1))
+    return _decode(stream, size, longest, "the picture")
 
 
-def _open_file(path: Path) -> BinaryIO:
-    if not os.path.exists(path):
-        raise ImageError("missing", f"{path} does not exist; check the name and the folder.")
-    if not os.path.isfile(path):
-        raise ImageError("unreadable", f"{path} is not a file; give the picture itself.")
+@contextmanager
+def open_image(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a picture's file for reading; what is no file, such as a pipe that nobody writes to, is refused at once."""
     try:
-        return path.open("rb")
+        status = os.stat(path)
+    except (OSError, ValueError):
+        raise ImageError("missing", f"{path} does not exist; check the name and the folder.") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("unreadable", f"{path} is not a file; give the picture itself.")
+    if status.st_size > MAX_FILE:
+        raise too_many_bytes(path.name, status.st_size)
+    try:
+        file = path.open("rb")
     except OSError as error:
         raise ImageError("unreadable", f"{path} cannot be opened ({error.strerror}); check its permissions.") from error
+    with file:
+        yield file
 
 
-def _decode(file: BinaryIO, size: int | None, name: str) -> np.ndarray:
-    _check_png_header(file, name)
+def _decode(file: BinaryIO, size: int | None, longest: int | None, name: str) -> np.ndarray:
     try:
-        picture = Image.open(file, formats=FORMATS)
-        _check_shape(picture, name)
-        if size:
-            picture.draft(
-                None, (2 * size, 2 * size)
-            )  # a big JPEG is decoded at 1/2, 1/4 or 1/8, never below twice `size`
+        kind, blocks = open_blocks(file, name)
+        if kind == "HEIF":
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+        picture = Image.open(blocks.kept, formats=(kind,))
+        _check_shape(picture, name, *LIMITS.get(kind, ()))
+        if kind == "JPEG":
+            picture.decodermaxblock = LARGEST_READ
+            if side := size or longest:
+                picture.draft(None, (2 * side, 2 * side))  # decoded at 1/2, 1/4 or 1/8, never below twice the side
     except TOO_MUCH as error:
-        raise _too_large(name) from error
+        raise too_many_pixels(name) from error
     except UnidentifiedImageError as error:
-        raise _unidentified(file, name) from error
+        raise (
+            unsupported(name, "TIFF with a rare layout of its pixels") if kind == "TIFF" else damaged(name)
+        ) from error
     except DAMAGE as error:
-        raise _damaged(name) from error
-    return _pixels(picture, size, name)
+        raise damaged(name) from error
+    orientation = blocks.exif_orientation or blocks.xmp_orientation
+    return _pixels(picture, None if kind == "AVIF" else orientation, size, longest, name)
 
 
-def _check_png_header(file: BinaryIO, name: str) -> None:
-    """Refuse a huge PNG before Pillow sees it: opening an animated one already takes all the memory it claims."""
-    file.seek(0)
-    if file.read(8) != b"\x89PNG\r\n\x1a\n":
-        return
-    while len(head := file.read(16)) == 16 and head[4:8] not in (b"IDAT", b"IEND"):
-        length, kind, width, height = struct.unpack(">I4sII", head)
-        if kind == b"IHDR" and width * height > MAX_PIXELS:
-            raise _too_large(name)
-        file.seek(length - 4, os.SEEK_CUR)
-
-
-def _pixels(picture: Image.Image, size: int | None, name: str) -> np.ndarray:
+def _pixels(
+    picture: Image.Image, orientation: int | None, size: int | None, longest: int | None, name: str
+) -> np.ndarray:
+    """The pixels; where no orientation is given it is Pillow's."""
     _check_shape(picture, name)
     try:
-        upright = _upright(picture)
-        across, down = (max(1, side // (3 * size)) if size else 1 for side in upright.size)
-        pixels = _reduced(upright, across, down)
-        if not size:
+        picture.load()
+        if orientation is None:
+            orientation = _orientation(picture)
+        width, height = picture.size[::-1] if orientation in TURNED else picture.size
+        target = (size, size) if size else _fitting(width, height, longest)
+        across, down = max(1, width // (3 * target[0])), max(1, height // (3 * target[1]))
+        pixels = _reduced(picture, orientation, across, down)
+        if target == (width, height) and not size:
             return pixels
-        box = (0, 0, upright.width / across, upright.height / down)
-        return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box))
+        box = (0, 0, width / across, height / down)
+        return np.array(Image.fromarray(pixels).resize(target, Image.Resampling.BICUBIC, box))
     except TOO_MUCH as error:
-        raise _too_large(name) from error
+        raise too_many_pixels(name) from error
     except DAMAGE as error:
-        raise _damaged(name) from error
+        raise damaged(name) from error
+
+
+def _fitting(width: int, height: int, longest: int | None) -> tuple[int, int]:
+    scale = min(1, (longest or max(width, height)) / max(width, height))
+    return max(1, round(scale * width)), max(1, round(scale * height))
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -141,26 +155,39 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()
+def _orientation(picture: Image.Image) -> int:
     try:
-        orientation = picture.getexif().get(0x0112)
+        return picture.getexif().get(0x0112, 1)
     except DAMAGE:  # a broken note about the picture is no reason to refuse it
-        return picture
-    return picture.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else picture
+        return 1
 
 
-def _reduced(picture: Image.Image, across: int, down: int) -> np.ndarray:
-    """The picture on white as RGB, of every `across` x `down` pixels the mean."""
-    if picture.mode in ("I", "F"):
-        picture = _scaled(np.asarray(picture))
-    width, height = picture.size
+def _reduced(picture: Image.Image, orientation: int, across: int, down: int) -> np.ndarray:
+    """The upright picture on white as RGB, of every `across` x `down` pixels the mean."""
+    width, height = picture.size[::-1] if orientation in TURNED else picture.size
     pixels = np.empty((-(-height // down), -(-width // across), 3), np.uint8)
     rows = max(1, STRIP // width // down) * down
+    full_scale = _full_scale(picture) if picture.mode in ("I", "F") else 0
     for top in range(0, height, rows):
-        strip = picture.crop((0, top, width, min(top + rows, height)))
-        pixels[top // down : (top + rows) // down] = np.asarray(_on_white(_eight_bit(strip)).reduce((across, down)))
+        strip = _strip(picture, orientation, top, min(top + rows, height))
+        if full_scale:
+            strip = _scaled(strip, full_scale)
+        strip = _on_white(_eight_bit(strip))
+        means = strip if across == down == 1 else strip.reduce((across, down))
+        pixels[top // down : (top + rows) // down] = np.asarray(means)
     return pixels
+
+
+def _strip(picture: Image.Image, orientation: int, top: int, bottom: int) -> Image.Image:
+    """Rows of the upright picture, cut out of the picture as it is stored, so that no second one is made."""
+    if orientation not in TRANSPOSE and bottom - top == picture.height:
+        return picture
+    if orientation in REVERSED:
+        last = picture.width if orientation in TURNED else picture.height
+        top, bottom = last - bottom, last - top
+    is_turned = orientation in TURNED
+    strip = picture.crop((top, 0, bottom, picture.height) if is_turned else (0, top, picture.width, bottom))
+    return strip.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else strip
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -170,12 +197,25 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _scaled(values: np.ndarray) -> Image.Image:
-    """Map 0..full scale to 0..255; full scale is the smallest customary one that holds the brightest pixel."""
-    scales = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535)
-    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    full_scale = next((scale for scale in scales if values.max() <= scale), values.max())
-    grey = np.rint(np.clip(values / full_scale, 0, 1) * 255)
+def _full_scale(picture: Image.Image) -> float:
+    """The smallest customary full scale that holds the brightest pixel."""
+    rows = max(1, STRIP // picture.width)
+    strips = (
+        picture.crop((0, top, picture.width, min(top + rows, picture.height))) for top in range(0, picture.height, rows)
+    )
+    brightest = max(float(_finite(strip).max()) for strip in strips)
+    scales = (255, 65535) if picture.mode == "I" else (1, 255, 65535)
+    return next((scale for scale in scales if brightest <= scale), brightest)
+
+
+def _finite(strip: Image.Image) -> np.ndarray:
+    values = np.asarray(strip).astype(np.float64)
+    return np.nan_to_num(values, posinf=0, neginf=0) if strip.mode == "F" else values
+
+
+def _scaled(strip: Image.Image, full_scale: float) -> Image.Image:
+    """Map 0..full scale to 0..255."""
+    grey = np.rint(np.clip(_finite(strip) / full_scale, 0, 1) * 255)
     return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
 
 
@@ -187,39 +227,13 @@ def _on_white(picture: Image.Image) -> Image.Image:
     return white
 
 
-def _check_shape(picture: Image.Image, name: str) -> None:
+def _check_shape(picture: Image.Image, name: str, limit: int = MAX_PIXELS, kind: str = "") -> None:
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise _too_large(name)
+    if width * height > limit:
+        raise too_many_pixels(name, limit, kind)
     if min(width, height) < MIN_SIDE or max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageError(
             "extreme_shape",
             f"{name} is {width} x {height} pixels; expected at least {MIN_SIDE} on each side and"
             f" at most {MAX_ASPECT_RATIO} times as long as wide: crop or enlarge it.",
         )
-
-
-def _unidentified(file: BinaryIO, name: str) -> ImageError:
-    file.seek(0)
-    head = file.read(32)
-    if not head:
-        return ImageError("empty", f"{name} is empty; copy or download it again.")
-    if head.startswith(FORMAT_MAGIC):
-        return _damaged(name)
-    if kind := _foreign_kind(head):
-        return ImageError("unsupported_format", f"{name} is {kind}, which is not read here; export it as JPEG or PNG.")
-    return ImageError("not_an_image", f"{name} is not a picture; expected JPEG, PNG, GIF, BMP or WebP.")
-
-
-def _foreign_kind(head: bytes) -> str:
-    if head[4:8] == b"ftyp":
-        return BRANDS.get(head[8:12], "a video or an unknown camera format")
-    return next((kind for magic, kind in FOREIGN_MAGIC.items() if head.lstrip().startswith(magic)), "")
-
-
-def _damaged(name: str) -> ImageError:
-    return ImageError("truncated", f"{name} is cut short or damaged; copy or download it again.")
-
-
-def _too_large(name: str) -> ImageError:
-    return ImageError("too_large", f"{name} has more than {MAX_PIXELS // 10**6} megapixels; make it smaller first.")

@@ -1,11 +1,10 @@
 """Captions <-> ids: normalise, build the vocabulary, encode, decode.
 
-Knows nothing of images or models. Saved as vocabulary.json, and as the tokenizer.pkl that people expect,
-which holds plain built-in types only and is read by an unpickler that admits nothing else.
+Saved as vocabulary.json and, because people expect it, as tokenizer.pkl. That holds plain built-in types only and is
+read by an unpickler that accepts nothing else.
 """
 
 import io
-import json
 import pickle
 import re
 import unicodedata
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from captioning.errors import BundleError
+from captioning.runtime import strict_json
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -30,8 +30,13 @@ def normalise(caption: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFC", caption).lower().replace("\u2019", "'"))
 
 
+def word_counts(captions: Iterable[str]) -> Counter[str]:
+    """Count the words of captions."""
+    return Counter(word for caption in captions for word in normalise(caption))
+
+
 class Tokenizer:
-    """A vocabulary and the way from captions to ids and back; ids 0 to 3 are <pad>, <start>, <end>, <unk>."""
+    """A vocabulary that turns captions into ids and back; ids 0 to 3 are <pad>, <start>, <end>, <unk>."""
 
     def __init__(self, words: Sequence[str]) -> None:
         assert tuple(words[:4]) == SPECIAL_WORDS, "a vocabulary starts with the four special words"
@@ -40,10 +45,14 @@ class Tokenizer:
 
     @classmethod
     def fit(cls, captions: Iterable[str], *, min_count: int = 5) -> "Tokenizer":
-        """The vocabulary of all words seen at least `min_count` times, most frequent first."""
-        counts = Counter(word for caption in captions for word in normalise(caption))
-        kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
-        return cls((*SPECIAL_WORDS, *kept))
+        """The vocabulary of all words that occur at least `min_count` times, most frequent first."""
+        return cls(SPECIAL_WORDS).extended(captions, min_count=min_count)
+
+    def extended(self, captions: Iterable[str], *, min_count: int = 1) -> "Tokenizer":
+        """Return this vocabulary, each word with its id, followed by new words seen at least `min_count` times."""
+        counts = word_counts(captions)
+        new = [word for word in counts if counts[word] >= min_count and word not in self._ids]
+        return Tokenizer((*self.words, *sorted(new, key=lambda word: (-counts[word], word))))
 
     def __len__(self) -> int:
         return len(self.words)
@@ -60,7 +69,9 @@ class Tokenizer:
         """(N, length + 1) int32: <start> words <end>, padded with <pad>; one that is cut has no end."""
         rows = np.full((len(captions), length + 1), PAD, dtype="int32")
         for row, caption in zip(rows, captions, strict=True):
-            tokens = [START, *self.encode(caption), END][: length + 1]  # or it would learn to end in "in front of a"
+            tokens = [START, *self.encode(caption), END][
+                : length + 1
+            ]  # no end after a cut: else captions would learn to stop at "in front of a"
             row[: len(tokens)] = tokens
         return rows
 
@@ -69,7 +80,7 @@ class Tokenizer:
         return " ".join(self.split(tokens)).replace(" 's", "'s")
 
     def split(self, tokens: Iterable[int]) -> list[str]:
-        """The words that ids spell, one an id, up to the first <end>."""
+        """The words that ids spell, one per id, up to the first <end>."""
         words = []
         for token in map(int, tokens):
             if token == END:
@@ -80,7 +91,7 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """The contents of vocabulary.json."""
-        return json.dumps({"format": 1, "words": self.words}, ensure_ascii=False, indent=0)
+        return strict_json.dumps({"format": 1, "words": self.words}, ensure_ascii=False, indent=0)
 
     def to_pickle(self) -> bytes:
         """The contents of tokenizer.pkl: one dict of built-in types."""
@@ -90,15 +101,15 @@ class Tokenizer:
     def from_json(cls, text: str | bytes) -> "Tokenizer":
         """The tokenizer of a vocabulary.json, refused where it is not one."""
         try:
-            return cls._from_record(json.loads(text))
-        except (ValueError, RecursionError) as error:
+            return cls._from_record(strict_json.loads(text))
+        except ValueError as error:
             raise BundleError(
                 f"The vocabulary is not readable JSON ({error}); take the file of the training."
             ) from None
 
     @classmethod
     def from_pickle(cls, data: bytes) -> "Tokenizer":
-        """The tokenizer of a tokenizer.pkl; a pickle that asks for any class or function is refused unread."""
+        """The tokenizer of a tokenizer.pkl; a pickle that refers to any class or function is refused."""
         try:
             return cls._from_record(_PlainUnpickler(io.BytesIO(data)).load())
         except (
@@ -110,15 +121,20 @@ class Tokenizer:
             TypeError,
             OverflowError,
         ) as error:
-            raise BundleError(f"This tokenizer.pkl was not written by us ({error}); take vocabulary.json.") from None
+            raise BundleError(
+                f"This tokenizer.pkl was not written by this program ({error}); take vocabulary.json."
+            ) from None
 
     @classmethod
     def _from_record(cls, record: object) -> "Tokenizer":
         words = record.get("words") if isinstance(record, dict) and record.get("format") == 1 else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise BundleError("This is no vocabulary of ours: a record with format 1 and a list of words was expected.")
+            raise BundleError("The vocabulary is not one of this program: expected format 1 and a list of words.")
         if tuple(words[:4]) != SPECIAL_WORDS or len(set(words)) != len(words):
             raise BundleError(f"The vocabulary must start with {' '.join(SPECIAL_WORDS)} and hold every word once.")
+        for word in words:
+            if not word.isprintable() or not word:
+                raise BundleError(f"The vocabulary has the word {word!r}, which cannot be printed; do not use it.")
         return cls(words)
 
 

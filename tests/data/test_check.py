@@ -186,3 +186,15 @@ def test_a_folder_read_and_checked_leaves_only_sound_images(tmp_path):
     (tmp_path / "3.png").write_bytes(b"")
     dataset = read_dataset(tmp_path)
     assert sum(map(len, clean(dataset, report_of(dataset)).splits.values())) == 7
+
+
+def test_a_name_cannot_command_the_terminal(tmp_path):
+    hostile = tmp_path / "a\x1b[2J\nNothing wrong was found.\x9b\u202e.png"
+    hostile.write_bytes(b"")
+    picture(0).save(tmp_path / "b.png")
+    text = report_of(
+        Dataset("\x07dogs", {"train": {hostile: ["a dog runs"], tmp_path / "b.png": ["a dog runs"]}})
+    ).text()
+    assert r"a\x1b[2J\nNothing wrong was found.\x9b\u202e.png" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert text.splitlines().count("Nothing wrong was found.") == 0

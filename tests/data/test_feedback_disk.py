@@ -59,7 +59,7 @@ def test_a_database_of_a_later_version(store):
 def test_what_is_no_database(path):
     path.parent.mkdir()
     path.write_bytes(b"a shopping list, not a database " * 40)
-    with pytest.raises(StorageError, match="it is no database"):
+    with pytest.raises(StorageError, match="it is not a database"):
         FeedbackStore(path)
     assert path.read_bytes().startswith(b"a shopping list")
 
@@ -88,7 +88,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 
 
 def test_another_program_that_keeps_it_to_itself(store, monkeypatch):
-    monkeypatch.setattr(feedback, "PATIENCE", 0.05)
+    monkeypatch.setattr(feedback, "TIMEOUT", 0.05)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageError, match="another program"):

@@ -2,11 +2,15 @@
 
 import contextlib
 import csv
+import os
 import re
+import tracemalloc
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captioning.data import dataset, formats
 from captioning.data.dataset import read_dataset
 from captioning.data.formats import Problem, Row, find_captions
 from captioning.errors import DataError
@@ -71,3 +75,75 @@ def test_any_bytes_raise_nothing_but_data_error(tmp_path_factory, data, name):
     (folder / name).write_bytes(b"image,caption\na.jpg,A dog\n" + data if data[:1] < b"\x80" else data)
     with contextlib.suppress(DataError):
         assert read_dataset(folder / name).splits
+
+
+LAYOUTS = {
+    "captions.csv": ("image,caption\n", "a.jpg,a dog number {} runs\n"),
+    "quoted.csv": ("image,caption\n", '"a.jpg","a dog, number {}, runs"\n'),
+    "captions.token.txt": ("", "a.jpg#0\ta dog number {} runs\n"),
+    "metadata.jsonl": ("", '{{"file_name": "a.jpg", "text": "a dog number {} runs"}}\n'),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_large_file_is_not_held_as_a_whole(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(formats, "MAX_LINE", 5_000)
+    head, line = LAYOUTS[name]
+    count = 8_000
+    (tmp_path / name).write_text(head + "".join(map(line.format, range(count))))
+    tracemalloc.start()
+    try:
+        [source] = find_captions(tmp_path / name, [], set())
+        rows = sum(isinstance(row, Row) for row in source.rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows == count
+    assert peak < 150_000  # and the file has twice as many bytes, its lines three times as many
+
+
+def test_a_line_without_an_end_is_cut(tmp_path):
+    path = tmp_path / "captions.csv"
+    path.write_text("image,caption\na.jpg," + "a dog " * 1_000_000 + "\na.jpg,a dog runs")
+    [long, row] = next(iter(find_captions(path, [], set()))).rows
+    assert len(long.caption) <= 2 * formats.MAX_LINE
+    assert row.caption == "a dog runs"
+
+
+def test_lines_end_as_they_end_anywhere(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n\nfour\r\r\nfive\xe9")
+    for most in (1, 2, 3, 7, 10**6):
+        monkeypatch.setattr(formats, "MAX_LINE", max(most, 5))
+        assert list(formats.read_lines(path)) == ["one", "two", "three", "", "four", "", "five\xe9"]
+
+
+def test_a_json_document_of_too_many_bytes_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "captions.json").write_text('[{"image": "a.jpg", "caption": "a dog runs"}]')
+    assert read_dataset(tmp_path / "captions.json").splits
+    monkeypatch.setattr(formats, "MAX_JSON", 20)
+    for path in (tmp_path, tmp_path / "captions.json"):
+        with pytest.raises(DataError, match=r"of JSON at most .* MB are read; write it as \.jsonl"):
+            read_dataset(path)
+
+
+def test_what_is_no_file_is_passed_over(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    os.mkfifo(tmp_path / "captions.txt")
+    os.mkfifo(tmp_path / "train_images.txt")
+    (tmp_path / "metadata.csv").write_text("image,caption\na.jpg,a dog runs\n")
+    assert read_dataset(tmp_path).splits
+    with pytest.raises(DataError, match="neither a folder nor a file"):
+        read_dataset(tmp_path / "captions.txt")
+
+
+def test_what_is_wrong_with_every_line_is_counted_and_not_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "MAX_PROBLEMS", 3)
+    (tmp_path / "a.jpg").touch()
+    lines = ["image,caption", "a.jpg,a dog runs", *["nothing"] * 10, *(f"gone{n}.jpg,a dog runs" for n in range(9))]
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    problems = read_dataset(tmp_path).problems
+    assert len(problems) == 3 + 1 + 3 + 1
+    assert "lines of these kinds: 7" in problems[3].what
+    assert "captions left out: 6" in problems[-1].what

@@ -102,7 +102,7 @@ DAMAGE = {
     "cut after its last word": (lambda text: text + "bird", "line 6, holds 0 numbers"),
     "NaN": (lambda text: text + "zebra nan" + " 0.5" * 49 + "\n", "line 6, holds NaN or infinity"),
     "infinity": (lambda text: text + "zebra 1e99" + " 0.5" * 49 + "\n", "line 6, holds NaN or infinity"),
-    "no numbers": (lambda text: text + "zebra" + " stripes" * 50 + "\n", "line 6, holds something that is no number"),
+    "no numbers": (lambda text: text + "zebra" + " stripes" * 50 + "\n", "line 6, holds a field that is not a number"),
     "blank line": (lambda text: "\n" + text, "line 1"),
     "a web page": (lambda text: "<!DOCTYPE html>\n<title>404</title>\n", "line 1"),
     "late header": (lambda text: text + "400000 50\n", "line 6"),

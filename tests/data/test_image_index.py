@@ -52,7 +52,24 @@ def test_damage_is_told_and_costs_nothing_else(images, tmp_path):
     facts = index_images([*images, absent], tmp_path / "cache", progress=False)
     assert [bool(facts[image].error) for image in [*images, absent]] == [False, True, True, False, True]
     assert "cut short" in facts[images[1]].error
-    assert "opened" in facts[absent].error
+    assert "does not exist" in facts[absent].error
+
+
+def test_what_is_no_file_is_refused_at_once(images, tmp_path):
+    pipe, link, folder = tmp_path / "pipe.png", tmp_path / "link.png", tmp_path / "folder.png"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/zero")
+    folder.mkdir()
+    facts = index_images([*images, pipe, link, folder], tmp_path / "cache", progress=False)
+    assert [bool(fact.error) for fact in facts.values()] == [False] * len(images) + [True] * 3
+    assert all("is not a file" in facts[path].error for path in (pipe, link, folder))
+
+
+def test_what_could_not_be_read_is_tried_again(images, tmp_path, looks):
+    images[0].write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    for _ in range(2):  # a library may have been installed that reads it
+        assert index_images(images, tmp_path, progress=False)[images[0]].error
+    assert looks == [*(image.name for image in images), images[0].name]
 
 
 def scene(seed: int) -> Image.Image:

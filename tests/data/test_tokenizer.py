@@ -228,7 +228,7 @@ def test_no_call_in_any_place_of_a_pickle_is_made(protocol, tmp_path):
     marker = tmp_path / "marker"
     for (name, arguments), place in itertools.product(CALLS.items(), PLACES.values()):
         call = Poison(pkgutil.resolve_name(name), tuple(with_marker(each, marker) for each in arguments))
-        with pytest.raises(BundleError, match="was not written by us"):
+        with pytest.raises(BundleError, match="was not written by this program"):
             Tokenizer.from_pickle(pickle.dumps(place(call), protocol=protocol))
         assert not marker.exists()
 
@@ -245,3 +245,41 @@ def test_truncated_pickles_are_refused(tokenizer):
     for length in range(len(data)):
         with pytest.raises(BundleError):
             Tokenizer.from_pickle(data[:length])
+
+
+@pytest.mark.parametrize("word", ["a\nforged row", "\x1b[2J", "a\u2028b", "\u202edog", "\r", "\0", ""])
+def test_words_that_cannot_be_printed_are_refused(word):
+    words = [*SPECIAL_WORDS, "a", word]
+    for read, text in (
+        (Tokenizer.from_json, json.dumps({"format": 1, "words": words})),
+        (Tokenizer.from_pickle, pickle.dumps({"format": 1, "words": words})),
+    ):
+        with pytest.raises(BundleError, match="cannot be printed") as refused:
+            read(text)
+        assert str(refused.value).isprintable()
+
+
+def test_a_word_that_is_half_a_character_is_refused():
+    with pytest.raises(BundleError, match="surrogates not allowed"):
+        Tokenizer.from_json(json.dumps({"format": 1, "words": [*SPECIAL_WORDS, "\ud800"]}))
+    with pytest.raises(BundleError, match="cannot be printed"):
+        Tokenizer.from_pickle(pickle.dumps({"format": 1, "words": [*SPECIAL_WORDS, "\ud800"]}, protocol=4))
+
+
+@pytest.mark.parametrize(
+    "text", ["Ein Hündchen läuft", "一只狗在跑", "कुत्ता दौड़ता है", "สุนัข วิ่ง", "cafe\u0301 dog's t-shirt"]
+)
+def test_the_words_of_any_script_can_be_printed(text):
+    tokenizer = Tokenizer.fit([text], min_count=1)
+    assert len(tokenizer) > 5
+    assert Tokenizer.from_json(tokenizer.to_json()).words == tokenizer.words
+
+
+def test_an_extended_vocabulary_keeps_every_word_at_its_id_and_adds_what_is_seen_often_enough():
+    base = Tokenizer.fit(["a dog runs", "a dog sits"], min_count=1)
+    more = ["a quokka hops", "a quokka and a dog", "a bilby"]
+    extended = base.extended(more, min_count=2)
+    assert extended.words == (*base.words, "quokka")
+    assert base.extended(more).words == (*base.words, "quokka", "and", "bilby", "hops")
+    assert base.extended([]).words == base.words
+    assert extended.encode("a quokka hops") == [*base.encode("a"), len(base), UNKNOWN]

@@ -1,6 +1,6 @@
-"""Paints the place a drawn scene happens in; knows nothing of the figures that will stand there.
+"""Paints the backdrop of a drawn scene.
 
-Sizes are shares of the picture's side; soft, pale colours keep the saturated ones for what captions talk about.
+Sizes are shares of the image's side. Backdrops are pale, so that the saturated objects stand out.
 """
 
 from random import Random
@@ -37,7 +37,7 @@ WALLS = ((236, 222, 204), (214, 226, 222), (232, 214, 214), (220, 218, 234))
 
 
 class Brush:
-    """Draws in shares of the picture's side."""
+    """Draws shapes whose coordinates are shares of the image's side."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image, self.side = image, image.width
@@ -63,7 +63,7 @@ class Brush:
 
 
 def paint_backdrop(image: Image.Image, place: str, random: Random) -> None:
-    """Covers the image with one of `PLACES`, different for every state of `random`."""
+    """Paints one of `PLACES` over the whole image, varied by `random`."""
     brush, horizon = Brush(image), random.uniform(*HORIZONS[place])
     tint = random.uniform(-0.05, 0.08)
     if place != "room":

@@ -1,4 +1,4 @@
-"""Draws people and animals, each in several poses; knows nothing of places, captions or files."""
+"""Draws people and animals, each in several poses."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -10,7 +10,7 @@ HAIRS = ((64, 42, 34), (38, 33, 38), (150, 94, 50), (222, 178, 96))
 STRAW, PINK, SADDLE = (226, 196, 130), (240, 120, 170), (196, 96, 84)
 TROUSERS = ((84, 98, 128), (120, 112, 104), (92, 88, 96), (158, 142, 116))
 
-# From the hip, in leg lengths, to each knee and foot; from the shoulder, in arm lengths, to each elbow and hand.
+# Offsets of each knee and foot from the hip in leg lengths; of each elbow and hand from the shoulder in arm lengths.
 LEGS: dict[str, tuple[Point, ...]] = {
     "standing": ((-0.16, -0.5), (-0.2, -0.95), (0.16, -0.5), (0.2, -0.95)),
     "running": ((-0.22, -0.5), (-0.75, -0.66), (0.5, -0.38), (0.5, -0.95)),
@@ -36,11 +36,11 @@ def limbs(hip: Point, length: float, offsets: Iterable[Point]) -> list[Point]:
 
 
 @cache
-def person(noun: str, colour: Colour, pose: str, looks: int = 0) -> Figure:
-    """A man, woman, boy or girl in a shirt or dress of this colour; `looks` picks skin, hair and trousers."""
+def person(noun: str, colour: Colour, pose: str, variant: int = 0) -> Figure:
+    """A man, woman, boy or girl in a shirt or dress of this colour; `variant` picks skin, hair and trousers."""
     figure, grown, dressed = Figure(), noun in ("man", "woman"), noun in ("woman", "girl")
-    hairs = HAIRS if looks % 4 < 2 else HAIRS[:2]  # a fair beard in a dark face would look like a mask
-    skin, hair, cloth = SKINS[looks % 4], hairs[looks // 4 % len(hairs)], TROUSERS[looks // 16 % 4]
+    hairs = HAIRS if variant % 4 < 2 else HAIRS[:2]  # fair hair only with the lighter skins
+    skin, hair, cloth = SKINS[variant % 4], hairs[variant // 4 % len(hairs)], TROUSERS[variant // 16 % 4]
     leg, torso, head, arm = (44.0, 32.0, 14.0, 30.0) if grown else (22.0, 25.0, 19.0, 23.0)
     wide = 13.0 if noun == "man" else 11.0
     hip = (0.0, 9.0 if pose == "sitting" else leg)

@@ -1,4 +1,4 @@
-"""The built-in data set: drawn pictures with five captions each and the box of every named object, all from a seed."""
+"""The built-in data set: drawn images, each with five captions and the boxes of its objects, generated from a seed."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from captioning.data.scenes.backdrops import paint_backdrop
 from captioning.data.scenes.staging import Box, arrange
-from captioning.data.scenes.stories import KINDS, Actor, invent_story, plural_garment, tell
+from captioning.data.scenes.stories import KINDS, Actor, invent_story, plural_garment, write_captions
 from captioning.errors import DataError
 
 SIZES: Mapping[str, int] = MappingProxyType({"train": 2000, "dev": 200, "test": 200})
@@ -25,7 +25,7 @@ SIDE, SUPERSAMPLING = 192, 2
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A drawn object, every word captions use for it, and its box: left, top, right, bottom as shares of the image."""
+    """A drawn object, all words for it in captions, and its box (left, top, right, bottom) as shares of the image."""
 
     noun: str
     colour: str
@@ -35,7 +35,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A 192 x 192 RGB picture, five captions, one to three objects."""
+    """A 192 x 192 RGB image, five captions, one to three objects."""
 
     image: Image.Image
     captions: tuple[str, ...]
@@ -43,7 +43,7 @@ class Scene:
 
 
 def draw_scene(seed: int, index: int) -> Scene:
-    """The scene that belongs to these two numbers."""
+    """The scene with this index in the data set of this seed."""
     random = Random(f"{seed}/{index}")
     story = invent_story(random)
     canvas = Image.new("RGB", (SIDE * SUPERSAMPLING, SIDE * SUPERSAMPLING))
@@ -54,11 +54,11 @@ def draw_scene(seed: int, index: int) -> Scene:
     objects = tuple(
         SceneObject(figure.actor.noun, figure.actor.colour, names_of(figure.actor), figure.box) for figure in placed
     )
-    return Scene(canvas.reduce(SUPERSAMPLING), tell(story, random), objects)
+    return Scene(canvas.reduce(SUPERSAMPLING), write_captions(story, random), objects)
 
 
 def names_of(actor: Actor) -> tuple[str, ...]:
-    """Every word captions may use for it; plurals only where there are several."""
+    """All words that captions may use for an actor; plurals only if there are several."""
     kind = KINDS[actor.noun]
     names = [actor.noun, kind.general, kind.garment]
     if actor.count > 1:
@@ -67,9 +67,9 @@ def names_of(actor: Actor) -> tuple[str, ...]:
 
 
 def write_scenes(folder: Path, *, sizes: Mapping[str, int] | None = None, seed: int = 0) -> Path:
-    """Draws the data set into the folder unless it is already there; returns the folder.
+    """Draws the data set into the folder unless it is complete. Returns the folder.
 
-    A folder made here with other sizes, another seed or older code is replaced; any other content is left alone.
+    A folder drawn with other sizes, another seed or older code is replaced. A folder with other content is refused.
     """
     folder = Path(folder)
     recipe = {"seed": seed, "sizes": dict(SIZES if sizes is None else sizes), "code": code_hash()}
@@ -121,13 +121,13 @@ def refuse_foreign(folder: Path) -> None:
     foreign = foreign_entry(folder)
     if foreign:
         raise DataError(
-            f"{folder} holds {foreign}, which was not made by drawing scenes, and would be replaced by them; "
-            "name a new or an empty folder instead."
+            f"{folder} holds {foreign}, which is not part of a drawn data set and would be deleted; "
+            "give a new or an empty folder instead."
         )
 
 
 def foreign_entry(folder: Path) -> str:
-    """The first thing in the folder that `write_scenes` did not put there, or nothing."""
+    """The first entry of the folder that `write_scenes` did not create, or ""."""
     if not folder.is_dir():
         return folder.name if folder.exists() else ""
     entries = {str(path.relative_to(folder)) for path in folder.rglob("*")}
@@ -138,10 +138,10 @@ def foreign_entry(folder: Path) -> str:
 
 
 def read_objects(folder: Path) -> dict[Path, tuple[SceneObject, ...]]:
-    """The objects of every image of a folder that `write_scenes` made."""
+    """The objects of every image in a folder created by `write_scenes`."""
     path = Path(folder) / "metadata.jsonl"
     if not path.is_file():
-        raise DataError(f"{path} is missing, so {folder} holds no drawn scenes; make them with write_scenes first.")
+        raise DataError(f"{path} is missing, so {folder} is not a drawn data set; create it with write_scenes first.")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return {Path(folder) / row["file_name"]: tuple(object_from(entry) for entry in row["objects"]) for row in rows}
 

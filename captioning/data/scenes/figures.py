@@ -1,6 +1,6 @@
-"""The flat coloured shapes that figures are made of; knows nothing of what they show.
+"""The flat coloured shapes that figures are made of.
 
-Every figure has units of its own: y points up, the ground is at 0, it faces right.
+Every figure has its own units: y points up, the ground is at 0, it faces right.
 """
 
 import math
@@ -46,7 +46,7 @@ def smooth(points: Sequence[Point]) -> list[Point]:
 
 
 class Figure:
-    """Filled polygons, painted in order; `hand` is where it holds something."""
+    """Filled polygons, painted in order; `hand` is the point at which it holds something."""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[list[Point], Colour]] = []
@@ -84,7 +84,7 @@ class Figure:
         self.polygon(points, colour)
 
     def move(self, dx: float, dy: float, *, tilt: float = 0) -> None:
-        """Turns the figure about its origin by `tilt` degrees, then shifts it."""
+        """Rotates the figure about its origin by `tilt` degrees, then translates it."""
         cosine, sine = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
         turned = [
             ([(x * cosine - y * sine + dx, x * sine + y * cosine + dy) for x, y in points], colour)
@@ -99,7 +99,7 @@ class Figure:
         return min(xs), min(ys), max(xs), max(ys)
 
     def span(self, depth: float) -> tuple[float, float]:
-        """Left and right of what is above a share of its height, in the figure's own units."""
+        """Left and right of the part above `depth`, a share of its height, in the figure's own units."""
         _, bottom, _, top = self.bounds
         surface = bottom + depth * (top - bottom)
         xs = [x for points, _ in self.shapes for x, y in points if y >= surface]

@@ -1,6 +1,6 @@
-"""Puts the actors of a story on the picture and tells where each one ended up; knows nothing of captions or files.
+"""Places the actors of a story in the image and computes their boxes.
 
-Positions and sizes are shares of the picture's side, y downwards.
+Positions and sizes are shares of the image's side, y downwards.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ COLOURS: dict[str, Colour] = {
     "white": (248, 248, 246),
     "brown": (140, 88, 50),
 }
-# Height of the upright figure of middle size.
+# Heights of the upright figures of medium size.
 HEIGHTS = {
     **{"man": 0.68, "woman": 0.68, "boy": 0.46, "girl": 0.46, "dog": 0.34, "horse": 0.54, "bird": 0.36},
     **{"ball": 0.3, "balloon": 0.44, "kite": 0.42, "umbrella": 0.48, "car": 0.31, "boat": 0.48, "bicycle": 0.35},
     **{"house": 0.48, "tree": 0.6, "flower": 0.42},
 }
-LEAST = 0.22  # no side of a box is shorter before a row is squeezed
+LEAST = 0.22  # shortest side of a box, before a row is shrunk to fit
 STRETCH = {"": 1.0, "small": 0.85, "big": 1.2}
 DEPTHS = {"boat": 0.06, "ball": 0.25, "dog": 0.36, "standing": 0.34, "waving": 0.3, "swimming": 0.32}
 ANIMALS = {
@@ -54,31 +54,31 @@ THINGS = {
 Box = tuple[float, float, float, float]
 
 
-def figure_of(noun: str, colour: str, action: str, looks: int = 0) -> Figure:
+def figure_of(noun: str, colour: str, action: str, variant: int = 0) -> Figure:
     if noun in PEOPLE:
-        return creatures.person(noun, COLOURS[colour], action, looks)
+        return creatures.person(noun, COLOURS[colour], action, variant)
     return ANIMALS[noun](COLOURS[colour], action) if noun in ANIMALS else THINGS[noun](COLOURS[colour])
 
 
 @cache
 def unit_of(noun: str) -> float:
-    """The length of one unit of this figure's drawing."""
+    """The length of one unit of this figure, as a share of the image's side."""
     _, bottom, _, top = figure_of(noun, "red", "standing").bounds
     return HEIGHTS[noun] / (top - bottom)
 
 
 @dataclass
 class Placed:
-    """A figure on its spot: (x, y) is where the middle of its own ground line goes."""
+    """A placed figure; (x, y) is the position of the middle of its ground line."""
 
     actor: Actor
     figure: Figure
     scale: float
     flip: bool
-    depth: float = 0.0  # the share of its height that is under water
+    depth: float = 0.0  # share of its height under water
     x: float = 0.5
     y: float = 0.9
-    hand: tuple[float, float] | None = None  # of the one who holds it
+    hand: tuple[float, float] | None = None  # position of the hand that holds it
 
     @property
     def width(self) -> float:
@@ -87,7 +87,7 @@ class Placed:
 
     @property
     def top(self) -> float:
-        """How far the figure reaches above its ground line."""
+        """The height of the figure above its ground line."""
         return self.figure.bounds[3] * self.scale
 
     @property
@@ -97,7 +97,7 @@ class Placed:
         return self.x + (middle if self.flip else -middle), self.y
 
     def spot(self, point: tuple[float, float]) -> tuple[float, float]:
-        """Where a point of the figure's own lies on the picture."""
+        """The position in the image of a point in the figure's units."""
         across = -self.scale if self.flip else self.scale
         return self.origin[0] + point[0] * across, self.y - point[1] * self.scale
 
@@ -114,11 +114,11 @@ class Placed:
 
     @property
     def box(self) -> Box:
-        """Left, top, right, bottom of what is seen, within the picture."""
+        """Left, top, right, bottom of the visible part, within the image."""
         top = self.y - self.top
-        seen = [self.spot((x, 0))[0] for x in self.figure.span(self.depth)]
+        edges = [self.spot((x, 0))[0] for x in self.figure.span(self.depth)]
         left, top, right, bottom = (
-            round(min(1.0, max(0.0, edge)), 4) for edge in (min(seen), top, max(seen), top + self.visible_height)
+            round(min(1.0, max(0.0, edge)), 4) for edge in (min(edges), top, max(edges), top + self.visible_height)
         )
         return left, top, right, bottom
 
@@ -144,7 +144,7 @@ class Placed:
 
 
 def arrange(story: Story, random: Random) -> list[Placed]:
-    """Everyone in the story, the furthest back first."""
+    """All figures of the story, from back to front."""
     main = [cast(story.main, story.place, random) for _ in range(story.main.count)]
     ground = random.uniform(0.86, 0.95)
     if story.other is None:
@@ -176,7 +176,7 @@ def cast(actor: Actor, place: str, random: Random) -> Placed:
 
 
 def line_up(row: Sequence[Placed], ground: float, random: Random) -> list[Placed]:
-    """Side by side; where three must fit, the middle one stands further back, a little behind its neighbours."""
+    """Side by side. Of three, the middle one stands further back, partly behind its neighbours."""
     crowded = len(row) > 2
     shrink = min(1, (1.16 if crowded else 0.95) / sum(placed.width for placed in row))
     for placed in row:
@@ -195,7 +195,7 @@ def line_up(row: Sequence[Placed], ground: float, random: Random) -> list[Placed
 
 
 def stack(upper: Placed, lower: Placed, ground: float, random: Random) -> list[Placed]:
-    """One in the air above the other."""
+    """One figure in the air above the other."""
     upper.limit(0.6, 0.42)
     lower.limit(0.7, 0.5)
     lower.x, lower.y = random.uniform(0.36, 0.64), ground + 0.02
@@ -204,7 +204,7 @@ def stack(upper: Placed, lower: Placed, ground: float, random: Random) -> list[P
 
 
 def shelter(guest: Placed, roof: Placed, random: Random) -> list[Placed]:
-    """Under a tree or a parasol, next to its stem."""
+    """A figure under a tree or an umbrella, beside its trunk or pole."""
     roof.scale = random.uniform(0.86, 0.92) / roof.figure.bounds[3]
     guest.limit(0.5, 0.42)
     side = random.choice((-1, 1))
@@ -214,7 +214,7 @@ def shelter(guest: Placed, roof: Placed, random: Random) -> list[Placed]:
 
 
 def stand_before(main: Placed, landmark: Placed, random: Random) -> list[Placed]:
-    """The landmark stands further back and higher up, seen beside and above the main figure."""
+    """The landmark stands further back and higher up, visible beside and above the main figure."""
     landmark.scale *= 1.3
     landmark.limit(0.8, 0.72)
     main.limit(0.5, 0.5)
@@ -226,7 +226,7 @@ def stand_before(main: Placed, landmark: Placed, random: Random) -> list[Placed]
 
 
 def hold(main: Placed, thing: Placed, ground: float, random: Random) -> list[Placed]:
-    """An umbrella's handle is in the main figure's hand; a balloon or kite hangs on a string from it."""
+    """The main figure holds the handle of an umbrella, or the string of a balloon or kite."""
     pose = {"standing": "holding", "running": "carrying"}[main.actor.action]
     main.figure = figure_of(main.actor.noun, main.actor.colour, pose, random.randrange(64))
     main.limit(0.6, 0.47)

@@ -1,4 +1,4 @@
-"""Makes up what a drawn scene shows and says it in five different ways; knows nothing of pixels or files."""
+"""Generates the story of a drawn scene and five captions of it."""
 
 from dataclasses import dataclass, replace
 from random import Random
@@ -13,7 +13,7 @@ FIELDS = ("grass", "beach", "snow")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a noun stands for: where it is met, its colours, what it does, and the other words for it."""
+    """A noun: its places, its colours, its actions, and the other words for it."""
 
     places: tuple[str, ...]
     colours: tuple[str, ...] = BRIGHT
@@ -62,13 +62,13 @@ PLACE_WEIGHTS = {
     "street": 3,
     "water": 4,
     "room": 4,
-}  # few kinds are met in the last ones
+}  # the last ones have fewer kinds
 LANDMARKS = ("house", "tree", "car", "boat")
 
 
 @dataclass(frozen=True)
 class Actor:
-    """One person, animal or thing, or `count` alike."""
+    """A person, animal or thing, or `count` identical ones."""
 
     noun: str
     colour: str
@@ -79,7 +79,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Story:
-    """Who does what where; `relation` ties `main` to `other`, or is empty."""
+    """The place, the main actor and, if `relation` is not empty, another actor in this relation."""
 
     place: str
     main: Actor
@@ -88,7 +88,7 @@ class Story:
 
 
 def invent_story(random: Random) -> Story:
-    """Kinds, colours, actions, places and relations are drawn as independently as the world allows."""
+    """A random story. Kinds, colours, actions, places and relations are as independent as they can be."""
     group, counts = random.choices(
         ((PEOPLE, (75, 25, 0)), (ANIMALS, (75, 17, 8)), (THINGS, (55, 30, 15))), (42, 33, 25)
     )[0]
@@ -133,7 +133,7 @@ def relations_of(main: Actor, place: str) -> tuple[str, ...]:
 
 
 def partners(main: Actor, relation: str, place: str) -> list[str]:
-    """The nouns that can stand in this relation to the main one."""
+    """The nouns that can be in this relation to the main actor."""
     grounded = tuple(noun for noun in KINDS if noun not in AIRBORNE and not (noun == "bird" and place == "water"))
     choices = {
         "": (),
@@ -215,8 +215,8 @@ HOLDING = (
 )
 
 
-def tell(story: Story, random: Random) -> tuple[str, ...]:
-    """Five differently worded captions; all name the main colour."""
+def write_captions(story: Story, random: Random) -> tuple[str, ...]:
+    """Five captions with different wording. All of them name the main actor's colour."""
     templates: tuple[str, ...] = TOGETHER if story.other else ALONE
     if story.relation == "holding":
         templates = HOLDING
@@ -224,10 +224,10 @@ def tell(story: Story, random: Random) -> tuple[str, ...]:
         templates = tuple(template for template in templates if "{does}" not in template)
     if story.other and story.other.noun in SHELTERS:
         templates = tuple(template for template in templates if "{inverse}" not in template)
-    return tuple(say(story, template, random) for template in random.sample(templates, 5))
+    return tuple(fill_template(story, template, random) for template in random.sample(templates, 5))
 
 
-def say(story: Story, template: str, random: Random) -> str:
+def fill_template(story: Story, template: str, random: Random) -> str:
     main, other = story.main, story.other
     soaring = main.action == "flying" and "{other}" not in template and story.place in OVER
     words = {

@@ -1,4 +1,4 @@
-"""Draws things, from balls to houses, each in one colour; knows nothing of places, captions or files."""
+"""Draws things, from balls to houses, each in one colour."""
 
 import math
 from functools import cache
