@@ -1,8 +1,8 @@
-"""What a person can do wrong, or the world do to them; an error says what happened, what was expected, how to fix it.
+"""The errors that are shown to people. Each message names what happened, what was expected and how to fix it.
 
 CaptioningError            exit status 2
 ├── DataError              captions or images that cannot be used
-│   └── ImageError         one picture that cannot be read; carries a short reason code
+│   └── ImageError         one image that cannot be read; carries a short reason code
 ├── DownloadError          a file that could not be fetched whole
 ├── BundleError            a bundle that does not fit together
 ├── MissingExtra           an optional library that is not installed
@@ -11,11 +11,23 @@ CaptioningError            exit status 2
 └── Stopped                exit status 130: a person stopped it, and everything is saved
 """
 
+LONGEST = 2000  # characters of a message; more is left out of its middle
+
 
 class CaptioningError(Exception):
-    """A mistake to be told to a person in one sentence; only the command line, the app and servers catch it."""
+    """A mistake that is shown to a person in one sentence. Only the command line, the app and servers catch it.
+
+    A message is one line of printable characters, whatever names and values from files it quotes.
+    """
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        if not message.isprintable():
+            message = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+        super().__init__(message)
 
 
 class DataError(CaptioningError):
@@ -23,14 +35,14 @@ class DataError(CaptioningError):
 
 
 class ImageError(DataError):
-    """One picture that cannot be read; `reason` is a short code such as "truncated"."""
+    """One image that cannot be read; `reason` is a short code such as "truncated"."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
-        return ImageError, (self.reason, str(self))  # else no other process could hand it to us
+        return ImageError, (self.reason, str(self))  # so that a worker process can return it
 
 
 class DownloadError(CaptioningError):

@@ -1,12 +1,11 @@
-"""artifacts/<name>/: a trained captioner on the disk; save, load, refuse what does not fit. The only assembler.
+"""A bundle, artifacts/<name>/: a trained captioner on the disk. Saves it, and is the only assembler that loads it.
 
-config.json is written last and names every other file with its hash, so a folder without it is no bundle.
-No pickle is read and no code is run: the architecture is ours, the files hold numbers and words.
+config.json is written last and lists every other file with its hash, so a folder without it is no bundle.
+No pickle is read and no code is run: the architecture is built here, the files hold numbers and words.
 """
 
 import contextlib
 import hashlib
-import json
 import math
 import platform
 import shutil
@@ -26,22 +25,31 @@ from captioning.decoder.ensemble import ConcatenatedEncoders, Ensemble
 from captioning.decoder.model import CaptionModel, ModelConfig, count_weights
 from captioning.encoders.registry import PROBES, build_encoder, digest_of, earlier_weights, image_size_of, probe
 from captioning.errors import BundleError, CaptioningError
+from captioning.inference.bundle_files import (
+    CONFIG,
+    FORMAT,
+    check_files,
+    config_text,
+    read_config,
+    read_listed,
+    read_text,
+)
 from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration
 from captioning.inference.weights_file import halve, to_float16, validate_hdf5
-from captioning.options import DecodeOptions, ModelOptions
+from captioning.options import DecodeOptions, ModelOptions, is_of_type
 from captioning.runtime.files import atomic_write, explain_disk_errors, sync_folder
 
-FORMAT = 1
 WEIGHTS = "model.weights.h5"
 VOCABULARY = "vocabulary.json"
-PROBE_TOLERANCE = 0.02  # of the largest answer
-LONGEST_TEXT = 4 * 2**20  # bytes of config.json and of vocabulary.json, in which 2,000 words take 0.03 MB
+__all__ = ["Parts", "Saved", "as_saved", "check", "load", "made_with", "read_listed", "save", "weights_bytes"]
+PROBE_TOLERANCE = 0.02  # of the largest value
+STEEPEST = 1e9  # of a calibration's numbers; what is fitted stays far below
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a captioner is made of, as it comes out of a training."""
+    """The parts of a captioner, as a training ends with them."""
 
     model: CaptionModel
     tokenizer: Tokenizer
@@ -49,10 +57,10 @@ class Parts:
     model_options: ModelOptions  # which encoder, at which image size
     decoding: DecodeOptions
     calibration: Calibration | None = None
-    whole: bool = True  # whether an encoder that the model holds is kept whole, or its last stage alone
+    whole: bool = True  # whether all of an encoder that the model holds is saved, or its last stage alone
 
     def captioner(self) -> Captioner:
-        """The captioner that these parts make."""
+        """The captioner of these parts."""
         size = image_size_of(self.model_options.encoder, self.model_options.image_size)
         return Captioner(
             self.model,
@@ -65,7 +73,7 @@ class Parts:
 
 
 def as_saved(parts: Parts) -> Parts:
-    """The parts after a training as `load` will build them: in float32, each weight as the file will keep it."""
+    """The parts as `load` will build them: in float32, each weight rounded as in the file."""
     keras.config.set_dtype_policy("float32")
     model_options = parts.model_options
     own = build_encoder(model_options.encoder, "none", model_options.image_size) if parts.encoder is None else None
@@ -83,7 +91,7 @@ def _assign(weights: Sequence[Any], values: Sequence[Any]) -> None:
 
 
 def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about: dict[str, Any]) -> None:
-    """Writes a bundle into a folder of its own, then puts it in the place of an older one."""
+    """Writes a bundle into a new folder, then renames that to `folder`, in the place of an older bundle."""
     files = {
         "tokenizer.pkl": parts.tokenizer.to_pickle(),
         VOCABULARY: parts.tokenizer.to_json(),
@@ -95,14 +103,13 @@ def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about:
         shutil.rmtree(fresh, ignore_errors=True)
         for name, data in files.items():
             atomic_write(fresh / name, data)
-        config = json.loads(json.dumps(_config(parts, files, about)))
-        atomic_write(fresh / "config.json", json.dumps(config | {"sum": _sum(config)}, indent=2))
+        atomic_write(fresh / CONFIG, config_text(_config(parts, files, about)))
         _swap(fresh, folder)
 
 
 def _swap(fresh: Path, folder: Path) -> None:
     old = _aside(folder)
-    if folder.exists():  # else a save was killed in the middle of its swap, and the older bundle is the one aside
+    if folder.exists():  # else a save was killed during its swap, and the older bundle is the one aside
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     try:
@@ -111,12 +118,12 @@ def _swap(fresh: Path, folder: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
-    sync_folder(folder.parent)  # before what made the bundle is forgotten
+    sync_folder(folder.parent)  # the checkpoints are deleted next
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _aside(folder: Path) -> Path:
-    """Where the older bundle is between the two renames of a swap."""
+    """The name of the older bundle between the two renames of a swap."""
     return folder.with_name(f".{folder.name}.old")
 
 
@@ -145,7 +152,7 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
 
 
 def made_with() -> dict[str, str]:
-    """The versions that a bundle is made with, and the commit of this code where it is worked on."""
+    """The versions of the libraries, and the commit of this code where it runs from a git checkout."""
     backend = keras.backend.backend()
     versions = {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__}
     versions[backend] = sys.modules[backend].__version__
@@ -158,14 +165,11 @@ def made_with() -> dict[str, str]:
     return versions
 
 
-def _sum(config: dict[str, Any]) -> str:
-    """The hash of what a config says, however it is laid out."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
 def weights_bytes(model: keras.Model, *, without: Sequence[Any] = ()) -> bytes:
-    """A model's weights as Keras writes them, in half precision, zeros for those it shall be `without`; written beside
-    the disk that matters, since HDF5 dies on a full one."""
+    """A model's weights as a Keras file in half precision, with zeros for those in `without`.
+
+    They are written in memory or a temporary folder first, because HDF5 crashes on a full disk.
+    """
     memory, needed = Path("/dev/shm"), 12 * model.count_params()  # bytes, twice what both files take
     has_room = memory.is_dir() and shutil.disk_usage(memory).free > needed
     with tempfile.TemporaryDirectory(dir=memory if has_room else None) as scratch:
@@ -187,10 +191,10 @@ def _emptied(weights: Sequence[Any]) -> Iterator[None]:
 
 
 def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet") -> Captioner:
-    """The captioner of a bundle; of several, one that asks them all for every word and searches as the first does.
+    """The captioner of a bundle, or an ensemble of several with the options of the first.
 
-    Each looks through its own encoder where these differ, as after fine-tuning.
-    `encoder_weights` is a file for a frozen encoder that Keras should not fetch.
+    Each member has its own encoder where these differ, as after fine-tuning. `encoder_weights` is a weights file for a
+    frozen encoder, or "imagenet", which Keras downloads.
     """
     first, *more = [_load(Path(each), encoder_weights) for each in (path, *others)]
     if not more:
@@ -201,15 +205,15 @@ def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet
     separate_encoders = len(set(map(digest_of, encoders))) > 1
     ensemble = Ensemble([parts.model for parts in (first, *more)], separate_encoders=separate_encoders)
     encoder = ConcatenatedEncoders(encoders) if separate_encoders else encoders[0]
-    # how sure one is says nothing of them all
+    # a calibration holds for the captioner it was fitted on alone
     return replace(first, model=ensemble, encoder=encoder, calibration=None).captioner()
 
 
 def _load(folder: Path, encoder_weights: str) -> Parts:
-    if not folder.exists() and _aside(folder).exists():  # a save was killed in the middle of its swap
+    if not folder.exists() and _aside(folder).exists():  # a save was killed during its swap
         folder = _aside(folder)
     saved = check(folder)
-    tokenizer = Tokenizer.from_json(_text(folder, VOCABULARY))
+    tokenizer = Tokenizer.from_json(read_text(folder, VOCABULARY))
     model_options = saved.model_options
     is_here = saved.is_trained and saved.is_whole
     encoder = build_encoder(model_options.encoder, "none" if is_here else encoder_weights, model_options.image_size)
@@ -218,7 +222,7 @@ def _load(folder: Path, encoder_weights: str) -> Parts:
     fetched = [keras.ops.copy(weight) for weight in earlier]
     model = _model(folder, saved.model, encoder if saved.is_trained else None)
     _assign(earlier, fetched)
-    if not _answer_alike(probe(encoder), saved.probe):
+    if not _matches(probe(encoder), saved.probe):
         raise BundleError(
             f"{folder} was trained with other weights of {model_options.encoder} than these ({encoder_weights}); "
             "give the ones of its training as encoder_weights."
@@ -227,7 +231,18 @@ def _load(folder: Path, encoder_weights: str) -> Parts:
     return Parts(model, tokenizer, encoder, model_options, saved.decoding, saved.calibration, saved.is_whole)
 
 
-def _answer_alike(answers: Any, saved: np.ndarray) -> bool:
+def load_decoder(folder: str | Path) -> Parts:
+    """The vocabulary and the decoder of a bundle. Its encoder has no weights, so nothing is downloaded."""
+    folder = Path(folder)
+    saved = check(folder)
+    tokenizer, options = Tokenizer.from_json(read_text(folder, VOCABULARY)), saved.model_options
+    encoder = build_encoder(options.encoder, "none", options.image_size)
+    _check_sizes(folder, saved.model, tokenizer, encoder)
+    model = _model(folder, saved.model, encoder if saved.is_trained else None)
+    return Parts(model, tokenizer, encoder, options, saved.decoding)
+
+
+def _matches(answers: Any, saved: np.ndarray) -> bool:
     return bool(np.abs(answers - saved).max() <= PROBE_TOLERANCE * np.abs(saved).max())
 
 
@@ -238,107 +253,78 @@ def _check_alike(parts: Parts, folder: Path, first: Parts, whose: Path) -> None:
     regions = [each.model.config.num_regions for each in (parts, first)]
     if sizes[0] != sizes[1] or regions[0] != regions[1]:
         raise BundleError(
-            f"{folder} looks at {sizes[0]} pixels in {regions[0]} regions, {whose} at {sizes[1]} in {regions[1]}; "
-            "choose captioners whose pictures and regions are as large."
+            f"{folder} has images of {sizes[0]} pixels in {regions[0]} regions, {whose} of {sizes[1]} in {regions[1]}; "
+            "choose captioners with equal ones."
         )
-
-
-def check(folder: Path) -> "_Saved":
-    """What a bundle's config says, refused where it does not describe a captioner or files have changed since."""
-    try:
-        saved = _read_config(folder)
-        _check_files(folder, saved.files)
-    except OSError as error:
-        raise BundleError(f"{folder} cannot be read ({error.strerror}); check its permissions.") from None
-    return saved
 
 
 @dataclass(frozen=True)
-class _Saved:
+class Saved:
+    """What the config.json of a bundle describes."""
+
     model: ModelConfig
     model_options: ModelOptions
-    is_trained: bool
-    is_whole: bool
+    is_trained: bool  # whether the encoder was trained, so that the model holds it
+    is_whole: bool  # whether all of such an encoder is in the weights file, or its last stage alone
     probe: np.ndarray
     decoding: DecodeOptions
     calibration: Calibration | None
+    about: dict[str, Any]
     files: dict[str, str]
 
 
-def _read_config(folder: Path) -> _Saved:
-    if not (folder / "config.json").is_file():
-        raise BundleError(
-            f"{folder} is not a bundle: it has no config.json; a training writes one to artifacts/<name>/."
-        )
-    try:
-        config = json.loads(_text(folder, "config.json"))
-        kept_sum = config.pop("sum", None) if isinstance(config, dict) else None  # bundles of before have none
-        is_intact = kept_sum in (None, _sum(config))
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{folder}/config.json is not readable JSON ({error}); copy the bundle again.") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else "none"
-        raise BundleError(f"{folder} has format {found}, this version reads format {FORMAT}; train it again or update.")
-    if not is_intact:
-        raise BundleError(f"{folder}/config.json is not the file of this training; copy the whole folder again.")
+def check(folder: Path) -> Saved:
+    """What a bundle's config describes; refused where that is no captioner or files have changed since."""
+    saved = _understood(folder)
+    check_files(folder, saved.files, needed=(WEIGHTS, VOCABULARY))
+    return saved
+
+
+def _understood(folder: Path) -> Saved:
+    config = read_config(folder)
     try:
         return _understand(config)
     except (KeyError, TypeError, ValueError, AttributeError, CaptioningError) as error:
         reason = f"{error} is missing or unknown" if isinstance(error, KeyError) else error
         raise BundleError(
-            f"{folder}/config.json does not describe a captioner ({reason}); copy the bundle again."
+            f"{folder}/{CONFIG} does not describe a captioner ({reason}); copy the bundle again."
         ) from None
 
 
-def _understand(config: dict[str, Any]) -> _Saved:
+def _understand(config: dict[str, Any]) -> Saved:
     model, network = _record(ModelConfig, config["model"]), config["encoder"]
     shared = {name: value for name, value in asdict(model).items() if name in ModelOptions.__dataclass_fields__}
     options = {"encoder": network["name"], "image_size": network["image_size"]}
-    answers = np.asarray(network["probe"], "float64")
-    is_trained, is_whole = network["trained"], network.get("whole", True)
-    if answers.shape != (PROBES,) or not isinstance(is_trained, bool) or not isinstance(is_whole, bool):
-        raise ValueError(f"an encoder with trained {is_trained}, whole {is_whole} and {answers.size} probes")
-    kind, curve = _record(ModelOptions, shared | options), config.get("calibration")
+    answers, is_trained, is_whole = network["probe"], network["trained"], network.get("whole", True)
+    is_probe = isinstance(answers, list) and all(is_of_type(float, value) for value in answers)
+    if not is_probe or len(answers) != PROBES or not isinstance(is_trained, bool) or not isinstance(is_whole, bool):
+        raise ValueError("its encoder needs trained and whole, true or false, and a probe of some numbers")
+    curve, about = config.get("calibration"), config.get("about", {})
     calibration = _record(Calibration, curve) if curve else None
-    decoding = _record(DecodeOptions, config["decoding"])
-    return _Saved(model, kind, is_trained, is_whole, answers, decoding, calibration, {**config["files"]})
+    if calibration and max(map(abs, asdict(calibration).values())) > STEEPEST:
+        raise ValueError("a number of its calibration is too large")
+    if not isinstance(about, dict):
+        raise TypeError(f"about is {about!r}")
+    return Saved(
+        model=model,
+        model_options=_record(ModelOptions, shared | options),
+        is_trained=is_trained,
+        is_whole=is_whole,
+        probe=np.asarray(answers, "float64"),
+        decoding=_record(DecodeOptions, config["decoding"]),
+        calibration=calibration,
+        about=about,
+        files=config["files"],
+    )
 
 
 def _record(kind: type, saved: dict[str, Any]) -> Any:
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
     types = {entry.name: entry.type for entry in fields(kind)}
-    for name, value in saved.items():
-        if not _is_a(types[name], value):
+    for name, value in values.items():
+        if not is_of_type(types[name], value):
             raise TypeError(f"{name} is {value!r}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
-
-
-def _is_a(kind: Any, value: object) -> bool:
-    if kind == tuple[str, ...]:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return type(value) is kind or (kind is float and type(value) is int)
-
-
-def _check_files(folder: Path, sums: dict[str, str]) -> None:
-    for name in {WEIGHTS: "", VOCABULARY: ""} | sums:
-        with _own_file(folder, name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sums.get(name):
-                raise BundleError(f"{folder}/{name} is not the file of this training; copy the whole folder again.")
-
-
-def _own_file(folder: Path, name: str) -> Path:
-    path = folder / name
-    if Path(name).name != name or path.is_symlink():
-        raise BundleError(f"{folder} names {name}, which is outside the bundle; copy the files themselves into it.")
-    if not path.is_file():
-        raise BundleError(f"{folder} lacks {name}; copy the whole folder of the training again.")
-    return path
-
-
-def _text(folder: Path, name: str) -> bytes:
-    path = _own_file(folder, name)
-    if path.stat().st_size > LONGEST_TEXT:
-        raise BundleError(f"{path} has more than {LONGEST_TEXT // 2**20} MB; it was not made by us, do not use it.")
-    return path.read_bytes()
+    return kind(**values)
 
 
 def _check_sizes(folder: Path, config: ModelConfig, tokenizer: Tokenizer, encoder: keras.Model) -> None:
@@ -348,7 +334,9 @@ def _check_sizes(folder: Path, config: ModelConfig, tokenizer: Tokenizer, encode
         sizes = f"{len(tokenizer)} words, the model {config.vocabulary_size}"
         raise BundleError(f"{folder} has a vocabulary of {sizes}; its files come from different trainings.")
     if (config.num_regions, config.feature_depth) != encoder.output_shape[1:]:
-        raise BundleError(f"{folder} has a model for other grids than its encoder's; copy the bundle again.")
+        raise BundleError(
+            f"{folder} has a model for features of another shape than its encoder's; copy the bundle again."
+        )
 
 
 def _model(folder: Path, config: ModelConfig, encoder: keras.Model | None) -> CaptionModel:
@@ -357,8 +345,8 @@ def _model(folder: Path, config: ModelConfig, encoder: keras.Model | None) -> Ca
     try:
         validate_hdf5(folder / WEIGHTS, sum(math.prod(variable.shape) for variable in model.variables))
         model.load_weights(folder / WEIGHTS)
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, KeyError, RuntimeError) as error:
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its config.json: {str(error).splitlines()[0]}") from error
     if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.weights):
-        raise BundleError(f"{folder}/{WEIGHTS} holds values that are not numbers; train it again.")
+        raise BundleError(f"{folder}/{WEIGHTS} holds NaN or infinite weights; train it again.")
     return model

@@ -1,62 +1,44 @@
-"""Image in, Caption out: the model, the words and the eye of a bundle, working together.
+"""Image in, Caption out: encoder, decoder, search and vocabulary of a bundle together.
 
-Knows nothing of files beyond the images themselves. Images are looked at once: the grids of the last ones are kept.
+The features of the last images are cached, so that a second search in the same image need not encode it again.
 """
 
 import dataclasses
 import functools
 import hashlib
+import io
+import os
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from keras import ops
+from PIL.Image import Image as PillowImage
 
-from captioning.data.images import read_image
+from captioning.data.images import Source, read_image
 from captioning.data.tokenizer import END, PAD, START, UNKNOWN, Tokenizer, normalise
 from captioning.decoder.search import CaptionSearch, SearchResult, SearchRules
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, ImageError
+from captioning.inference.caption import Caption, Word
 from captioning.inference.confidence import Calibration, signals
 from captioning.inference.regions import Region, regions_within
-from captioning.options import DecodeOptions
+from captioning.options import DecodeOptions, changed
 
 BATCH = 64
-MANY = 16  # full batches after which a search is worth being compiled once more, by XLA
-KEPT = 256  # images whose grids are remembered
+MANY = 16  # full batches after which compiling a search with XLA pays off
+KEPT = 256  # images whose features are cached
 NO_CAPTION = -1e6  # scores below this belong to no caption
-ENDING = "(end)"  # how the end of a caption is called where words are listed
+MOST_FORCED = 10  # words; the search keeps beams for every number of forced words that a caption has so far
+ENDING = "(end)"  # the end of a caption, where words are listed
+WEB_ADDRESS = re.compile("https?:/", re.IGNORECASE)  # one slash: pathlib.Path drops the other
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Word:
-    """One word: its probability and where the network looked for it, (rows, columns), summing to one."""
-
-    text: str
-    probability: float
-    attention: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Caption:
-    """A caption, word by word; `score` is its length-normalised log-probability, `alternatives` the next best ones.
-
-    `confidence` is the share of captions like it that were as good as people's on the validation split (see
-    confidence.py); None where the bundle has no such record or the caption was not found by a search with beams.
-    """
-
-    text: str
-    words: tuple[Word, ...]
-    score: float
-    alternatives: tuple["Caption", ...] = ()
-    confidence: float | None = None
-
-    def __str__(self) -> str:
-        return self.text
+Image = Source | bytes
 
 
 class Captioner:
-    """Captions images; `encoder` turns (B, H, W, 3) images into grids, or is None where the model holds it."""
+    """Captions images. `encoder` turns (B, H, W, 3) images into features; None where the model holds it."""
 
     def __init__(
         self,
@@ -74,32 +56,72 @@ class Captioner:
         self._full_batches: Counter[SearchRules] = Counter()
         self._grids: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
+    @overload
+    def caption(self, images: Image, options: DecodeOptions | None = ..., **settings: Any) -> Caption: ...
+    @overload
     def caption(
-        self, images: Any, options: DecodeOptions | None = None, *, begin: str = "", region: Region | None = None
+        self, images: list[Any] | tuple[Any, ...], options: DecodeOptions | None = ..., **settings: Any
+    ) -> list[Any]: ...
+    def caption(
+        self,
+        images: Any,
+        options: DecodeOptions | None = None,
+        *,
+        begin: str = "",
+        region: Region | None = None,
+        on_error: str = "raise",
+        **changes: Any,
     ) -> Any:
-        """The Caption of one image (path, PIL image or array), or a list of Captions for a list of images.
+        """The Caption of one image, or a list of Captions for a list of images.
 
-        `begin` holds words that every caption begins with; `region`, a box or a mask, is all that is looked at.
+        An image is a path, the bytes of a file, an open binary file, a Pillow image or an array. `changes` are fields
+        of DecodeOptions, such as num_beams=5, that differ from `options` or from the captioner's own. `begin` holds
+        the words that every caption begins with; `region`, a box or a mask, confines the attention. With
+        on_error="return", the ImageError of an image that cannot be read stands in its place.
         """
-        if isinstance(images, (list, tuple)):
-            if not images:
-                return []
-            return self.caption_features(self.features(images, options), options, begin=begin, region=region)
-        return self.caption([images], options, begin=begin, region=region)[0]
+        if on_error not in ("raise", "return"):
+            raise CaptioningError(f"on_error is {on_error!r}; expected 'raise' or 'return'.")
+        options = changed(options or self.options, **changes)
+        several = isinstance(images, (list, tuple))
+        encoded = self._encode_each(images if several else [images], options, on_error)
+        features = [each for each in encoded if not isinstance(each, ImageError)]
+        captions = iter(
+            self.caption_features(np.stack(features), options, begin=begin, region=region) if features else ()
+        )
+        found = [each if isinstance(each, ImageError) else next(captions) for each in encoded]
+        return found if several else found[0]
 
-    def features(self, images: Sequence[Any], options: DecodeOptions | None = None) -> np.ndarray:
-        """The grids (N, L, D) that the model is shown for these images."""
-        options = options or self.options
-        grids: list[Any] = []
+    def features(self, images: Sequence[Image], options: DecodeOptions | None = None) -> np.ndarray:
+        """The features (N, L, D) of these images."""
+        return np.stack(self._encode_each(images, options or self.options, "raise"))
+
+    def _encode_each(self, images: Sequence[Image], options: DecodeOptions, on_error: str) -> list[Any]:
+        encoded: list[Any] = []
         for first in range(0, len(images), BATCH):
-            pixels = [read_image(image, size=self.image_size) for image in images[first : first + BATCH]]
-            seen = self._look(pixels)
-            if options.mirrored:
-                seen = _mean(seen, self._look([picture[:, ::-1] for picture in pixels]))
-            grids += seen
-        return np.stack(grids)
+            places = range(first, min(first + BATCH, len(images)))
+            read = [self._read(images[place], place, len(images), on_error) for place in places]
+            pixels = [each for each in read if not isinstance(each, ImageError)]
+            features = iter(self._encode(pixels, options) if pixels else ())
+            encoded += [each if isinstance(each, ImageError) else next(features) for each in read]
+        return encoded
 
-    def _look(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
+    def _read(self, image: Image, place: int, count: int, on_error: str) -> np.ndarray | ImageError:
+        try:
+            return read_image(_source(image), size=self.image_size)
+        except ImageError as error:
+            is_named = count == 1 or isinstance(image, (str, os.PathLike))
+            error = error if is_named else ImageError(error.reason, f"images[{place}]: {error}")
+            if on_error == "return":
+                return error
+            raise error from None
+
+    def _encode(self, pixels: list[np.ndarray], options: DecodeOptions) -> list[np.ndarray]:
+        features = self._cached(pixels)
+        if options.mirrored:
+            features = _mean(features, self._cached([picture[:, ::-1] for picture in pixels]))
+        return features
+
+    def _cached(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
         names = [hashlib.sha1(picture.tobytes(), usedforsecurity=False).digest() for picture in pixels]
         missing = {name: picture for name, picture in zip(names, pixels, strict=True) if name not in self._grids}
         if missing:
@@ -153,7 +175,7 @@ class Captioner:
         count: int = 5,
         region: Region | None = None,
     ) -> list[list[tuple[str, float]]]:
-        """For every word of a caption of this image, and for its end, the likeliest others with their probabilities."""
+        """For every word of a caption of this image, and for its end, the most likely others with probabilities."""
         where = self._where(region)
         state = self.model.start(self.features([image], options), 1, None if where is None else where[None])
         said = [self.tokenizer.id(word.text) for word in caption.words]
@@ -171,7 +193,10 @@ class Captioner:
 
     def _rules(self, options: DecodeOptions) -> SearchRules:
         forced, forbidden = self._ids(options.force, "--force"), self._ids(options.forbid, "--forbid")
-        count = options.num_beams if options.strategy == "beam" else options.num_captions  # all beams tell how sure
+        if len(forced) > MOST_FORCED:
+            raise CaptioningError(f"--force has {len(forced)} words; give at most {MOST_FORCED}.")
+        # the confidence of a caption needs all beams
+        count = options.num_beams if options.strategy == "beam" else options.num_captions
         compiled = dataclasses.replace(
             options, num_captions=count, force=(), forbid=(), sampling_seed=0, mirrored=False
         )
@@ -182,7 +207,7 @@ class Captioner:
         strange = [word for word in words if self.tokenizer.id(word) == UNKNOWN]
         if strange and flag == "--force":
             raise CaptioningError(
-                f"{flag} {strange[0]}: this captioner never learnt that word; choose one of its vocabulary."
+                f"{flag} {strange[0]}: the vocabulary of this captioner lacks that word; choose another."
             )
         return tuple(self.tokenizer.id(word) for word in words if word not in strange)
 
@@ -190,10 +215,12 @@ class Captioner:
         words = normalise(begin)
         strange = [word for word in words if self.tokenizer.id(word) == UNKNOWN]
         if strange:
-            raise CaptioningError(f"A caption cannot begin with {strange[0]}: this captioner never learnt that word.")
+            raise CaptioningError(
+                f"A caption cannot begin with {strange[0]}: the vocabulary of this captioner lacks it; choose another."
+            )
         if len(words) > options.max_length:
             raise CaptioningError(
-                f"{len(words)} words to begin with do not fit into --max-length {options.max_length}."
+                f"{len(words)} words to begin with do not fit into --max-length {options.max_length}; give fewer."
             )
         if not words:
             return None
@@ -226,18 +253,33 @@ def _side(num_regions: int) -> int:
 
 
 def _mean(grids: Sequence[np.ndarray], mirrored: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What was seen of pictures and of their mirror images, each part where it is in the picture."""
+    """The mean features of images and of their mirror images, which are turned back."""
     side = _side(len(grids[0]))
     turned = [grid.reshape(side, side, -1)[:, ::-1].reshape(grid.shape) for grid in mirrored]
     return [(one + other) / 2 for one, other in zip(grids, turned, strict=True)]
 
 
 def _refuse_nonsense(found: SearchResult) -> None:
-    if np.isnan(found.log_probs[:, 0]).any():
+    if not (np.isfinite(found.log_probs[:, 0]).all() and np.isfinite(found.scores[:, 0]).all()):
         raise CaptioningError(
-            "The network's numbers for this picture are none (NaN), so there is no caption of it: its weights or its"
-            " arithmetic are broken; python -m captioning doctor says more of a bundle."
+            "The model produced NaN for this image; its weights may be corrupt. Run python -m captioning doctor BUNDLE."
         )
+
+
+def _source(image: Any) -> Source:
+    """The image as read_image takes it; a web address and what cannot be an image are refused."""
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return io.BytesIO(image)
+    if isinstance(image, (str, os.PathLike)) and WEB_ADDRESS.match(str(image)):
+        raise ImageError("unreadable", f"{image} is a web address; download the image and give its file.")
+    if isinstance(image, io.TextIOBase):
+        raise ImageError("unreadable", "the file is open as text; open it with open(path, 'rb').")
+    if isinstance(image, (str, os.PathLike, np.ndarray, PillowImage)) or hasattr(image, "seekable"):
+        return image
+    kind = type(image).__name__
+    raise ImageError(
+        "not_an_image", f"{kind} is no image; give a path, bytes, an open file, a Pillow image or an array."
+    )
 
 
 def _exists(found: SearchResult, row: int, rank: int) -> bool:

@@ -1,12 +1,8 @@
-"""Many images -> their captions, batch by batch, while the next images are read.
+"""Many images -> their captions, batch by batch, while the next images are read; and a summary of the run."""
 
-Knows nothing of models: it is handed a captioner; nor of files: a book holds captions and takes new ones.
-"""
-
-import os
-from collections import deque
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +11,19 @@ from tqdm import tqdm
 
 from captioning.data.dataset import find_images
 from captioning.data.images import read_image
-from captioning.errors import DataError, ImageError
-from captioning.inference.writers import CaptionWriter, name_of
+from captioning.errors import CaptioningError, DataError, ImageError
+from captioning.inference.confidence import is_sure
+from captioning.inference.records import name_of
+from captioning.inference.writers import CaptionWriter, LeftOut
 from captioning.options import DecodeOptions
+from captioning.runtime.read_ahead import map_ahead
 
 BATCH = 64
+LISTED = 20  # captions of too low a confidence that a summary shows
 
 
 def find_images_in(paths: Sequence[Path]) -> list[Path]:
-    """The images that the paths name, those in folders and the folders within included, each once."""
+    """The images at these paths, in folders and their subfolders too, each once."""
     images: list[Path] = []
     for path in paths:
         found = find_images(path) if path.is_dir() else [path]
@@ -33,29 +33,101 @@ def find_images_in(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(images))
 
 
-def caption_folder(
-    caption: Callable[[list[Path]], Iterable[dict[Path, Any]]], images: Sequence[Path], book: CaptionWriter
-) -> list[str]:
-    """Adds to the book the captions of the images it does not hold; returns a sentence for each image left out.
+@dataclass
+class Summary:
+    """What became of the images of one run."""
 
-    `caption` gives batches of the images it is handed, as `caption_images` does, in any order.
+    known: int = 0  # captions of an earlier run
+    written: int = 0
+    not_sure: int = 0  # of those written
+    unknown: int = 0  # of those written: without a confidence
+    problems: list[str] = field(default_factory=list)  # a sentence for each image that has no caption
+    left_out: list[str] = field(default_factory=list)  # a line for each caption of too low a confidence
+
+    def text(self, place: str = "", left_out: Path | None = None) -> str:
+        """One sentence, then a line for each image left out: at most 20 for their confidence, if `left_out` has all."""
+        missing = len(self.problems) + len(self.left_out)
+        parts = [f"{_count(self.written, 'new caption' if self.known else 'caption')}{place}"]
+        if self.known:
+            parts.append(f"{self.known:,} there already")
+        if self.not_sure:
+            parts.append(f"{self.not_sure:,} not sure")
+        if self.unknown:
+            parts.append(("" if self.unknown == self.written else f"{self.unknown:,} with ") + "confidence unknown")
+        if missing:
+            parts.append(f"{missing:,} left out")
+        shown = self.left_out[:LISTED] if left_out else self.left_out
+        lines = [f"  {line}" for line in (*self.problems, *shown)]
+        if left_out and shown:
+            more = len(self.left_out) - len(shown)
+            lines.append(
+                f"  ... and {more:,} more; {left_out} lists all." if more else f"  {left_out} lists these too."
+            )
+        return "\n".join([", ".join(parts) + (":" if missing else "."), *lines])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def caption_folder(
+    caption: Callable[[list[Path]], Iterable[dict[Path, Any]]],
+    images: Sequence[Path],
+    writer: CaptionWriter,
+    left_out: LeftOut | None = None,
+) -> Summary:
+    """Adds to the writer the captions of the images it does not hold; those of too low a confidence go to `left_out`.
+
+    `caption` yields batches of the images it is handed, as `caption_images` does, in any order.
     """
-    left = [image for image in images if image not in book]
-    problems: list[str] = []
-    done = len(images) - len(left)
-    with tqdm(desc="captions", total=len(images), initial=done, unit="image", disable=None) as bar:
-        for batch in caption(left):
-            errors = {image: seen for image, seen in batch.items() if isinstance(seen, ImageError)}
-            problems += [told(image, error) for image, error in errors.items()]
-            problems += book.add({image: caption for image, caption in batch.items() if image not in errors})
+    done = [image for image in images if image in writer]
+    known = set(done)
+    rest = [image for image in images if image not in known and not (left_out and image in left_out)]
+    summary = Summary(known=len(done))
+    with tqdm(desc="captions", total=len(images), initial=len(images) - len(rest), unit="image", disable=None) as bar:
+        for batch in caption(rest):
+            _add(batch, writer, left_out, summary)
             bar.update(len(batch))
-    return problems
+    if left_out:
+        rows = {name: left_out.rows[name] for name in map(name_of, images) if name in left_out.rows}
+        summary.left_out = [_low_text(name, *row) for name, row in rows.items()]
+    return summary
+
+
+def _add(batch: dict[Path, Any], writer: CaptionWriter, left_out: LeftOut | None, summary: Summary) -> None:
+    captions = {image: found for image, found in batch.items() if not isinstance(found, ImageError)}
+    summary.problems += [problem_text(image, error) for image, error in batch.items() if image not in captions]
+    if left_out:
+        low = {image: each for image, each in captions.items() if left_out.is_too_low(each.confidence)}
+        left_out.add(low)
+        captions = {image: each for image, each in captions.items() if image not in low}
+    refused = writer.add(captions)
+    summary.problems += refused
+    summary.written += len(captions) - len(refused)
+    sure = [is_sure(each.confidence) for each in captions.values()]
+    summary.not_sure += sure.count(False)
+    summary.unknown += sure.count(None)
+
+
+def _low_text(image: str, caption: str, confidence: float | None) -> str:
+    return f"{image}: " + ("confidence unknown" if confidence is None else f"{confidence:.2f}") + f", {caption}"
+
+
+def require_confidence(captioner: Any, search: DecodeOptions, threshold: float) -> None:
+    """Refuses a threshold where every confidence would be unknown."""
+    is_beam = search.strategy == "beam"
+    if threshold > 0 and not (is_beam and getattr(captioner, "calibration", None)):
+        reason = "this captioner was never calibrated" if is_beam else f"--strategy {search.strategy} gives none"
+        raise CaptioningError(
+            f"Captions below a confidence of {threshold:g} are to be left out, but {reason}; "
+            "use --min-confidence 0 to write them all."
+        )
 
 
 def caption_images(captioner: Any, images: Iterable[Path], search: DecodeOptions) -> Iterator[dict[Path, Any]]:
     """Batches of 64 readable images, the last one of fewer: the Caption of each, or why it cannot be read."""
     for batch in _batches(read_ahead(images, captioner.image_size)):
-        pixels = {image: seen for image, seen in batch.items() if isinstance(seen, np.ndarray)}
+        pixels = {image: read for image, read in batch.items() if isinstance(read, np.ndarray)}
         captions = captioner.caption(list(pixels.values()), search)
         yield batch | dict(zip(pixels, captions, strict=True))
 
@@ -63,9 +135,9 @@ def caption_images(captioner: Any, images: Iterable[Path], search: DecodeOptions
 def _batches(images: Iterable[tuple[Path, Any]]) -> Iterator[dict[Path, Any]]:
     batch: dict[Path, Any] = {}
     readable = 0
-    for image, seen in images:
-        batch[image] = seen
-        readable += isinstance(seen, np.ndarray)
+    for image, read in images:
+        batch[image] = read
+        readable += isinstance(read, np.ndarray)
         if readable == BATCH:
             yield batch
             batch, readable = {}, 0
@@ -75,18 +147,7 @@ def _batches(images: Iterable[tuple[Path, Any]]) -> Iterator[dict[Path, Any]]:
 
 def read_ahead(images: Iterable[Path], size: int) -> Iterator[tuple[Path, np.ndarray | ImageError]]:
     """Each image as (size, size, 3) pixels, or why it cannot be read; two batches are read ahead of the caller."""
-    waiting: deque[Any] = deque()
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for image in images:
-            waiting.append((image, pool.submit(_read, image, size)))
-            if len(waiting) > 2 * BATCH:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return map_ahead(functools.partial(_read, size=size), images, 2 * BATCH)
 
 
 def _read(image: Path, size: int) -> np.ndarray | ImageError:
@@ -96,6 +157,6 @@ def _read(image: Path, size: int) -> np.ndarray | ImageError:
         return error
 
 
-def told(image: Path, error: ImageError) -> str:
-    """The error's sentence, which begins with the file's name, with its whole path."""
+def problem_text(image: Path, error: ImageError) -> str:
+    """The error's sentence, with the whole path in place of the file's name."""
     return name_of(image) + str(error).removeprefix(str(image)).removeprefix(image.name)

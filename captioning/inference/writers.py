@@ -1,36 +1,36 @@
-"""Where captions are written: the terminal, a file that grows and can be gone on with, or a file beside each image.
-
-Knows nothing of how captions come about.
-"""
+"""Where captions are written: the terminal, a file that grows and can be resumed, or a file beside each image."""
 
 import contextlib
 import csv
 import json
-import re
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
 from captioning.errors import CaptioningError, DataError
 from captioning.inference.confidence import SURE
-from captioning.runtime.files import atomic_write, explain_disk_errors
-from captioning.runtime.safe_csv import csv_row
-
-COLUMNS = ("image", "caption", "confidence", "score", "alternatives")
-ALT_LENGTH = 125  # characters
-ALT_PREFIX = re.compile(
-    r"(?:(?:this|here|there) is )?(?:an? |the )?(?:black and white |close[- ]?up )?"
-    r"(?:picture|photo|photograph|image)s? (?:of|showing) (?=\w)",
-    re.IGNORECASE,
+from captioning.inference.records import (
+    READ,
+    WRITTEN,
+    Record,
+    csv_cells,
+    csv_header,
+    json_line,
+    name_of,
+    record_of,
+    texts_of,
+    whole_lines,
 )
-ONE_LINE = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+from captioning.runtime.files import atomic_write, explain_disk_errors
 
-Record = dict[str, Any]
+if TYPE_CHECKING:
+    from captioning.inference.caption import Caption
+
+SIDECARS_LEFT_OUT = Path("left-out.csv")  # in the current folder
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,40 @@ class OutputOptions:
     if_exists: str = "skip"
     alt_text: bool = False
     attention: bool = False
+    min_confidence: float | None = None
 
     @property
     def kind(self) -> str:
         """One of text, txt, csv, jsonl, json."""
         return self.format or (self.output.suffix[1:].lower() if self.output else "txt" if self.sidecar else "text")
 
+    @property
+    def threshold(self) -> float:
+        """Captions of a lower confidence are left out; 0 leaves none out."""
+        by_default = SURE if self.sidecar and self.alt_text else 0.0
+        return by_default if self.min_confidence is None else self.min_confidence
+
+    @property
+    def left_out(self) -> Path | None:
+        """The CSV file of captions that are left out, where captions go to files and some may be left out."""
+        if not self.threshold or not (self.output or self.sidecar):
+            return None
+        return self.output.with_name(f"{self.output.stem}-left-out.csv") if self.output else SIDECARS_LEFT_OUT
+
+    @property
+    def place(self) -> str:
+        """Where the captions are, as the end of a phrase."""
+        return f" in {self.output}" if self.output else " beside the images" if self.sidecar else ""
+
     def __post_init__(self) -> None:
         kind, in_file = self.kind, self.output or self.sidecar
         sidecar_text = self.sidecar and kind == "txt"
         for is_right, sentence in (
             (not (self.output and self.sidecar), "--output and --sidecar exclude each other; give one of them."),
-            (kind in (*WRITTEN, "json"), f"{self.output} tells no format; end it in .csv, .json, .jsonl or .txt."),
+            (
+                kind in (*WRITTEN, "json"),
+                f"{self.output} has no known format; end it in .csv, .json, .jsonl or .txt.",
+            ),
             (kind != "text" or not in_file, "--format text is for the terminal; use txt."),
             (kind != "json" or in_file, "--format json needs --output FILE or --sidecar, since it is written whole."),
             (not self.sidecar or kind in ("txt", "json"), f"--sidecar writes txt or json, not {kind}; use --output."),
@@ -63,6 +85,7 @@ class OutputOptions:
                 f"--if-exists {self.if_exists} is for --sidecar with --format txt; use skip or overwrite.",
             ),
             (not self.attention or kind in ("json", "jsonl"), "--attention needs --format json or jsonl."),
+            (0 <= self.threshold <= 1, f"--min-confidence {self.min_confidence} cannot be used: 0 to 1 was expected."),
         ):
             if not is_right:
                 raise CaptioningError(sentence)
@@ -78,7 +101,7 @@ class CaptionWriter(Protocol):
 
 @contextlib.contextmanager
 def open_writer(options: OutputOptions, *, several: bool) -> Iterator[CaptionWriter]:
-    """The book that the options describe; `several`: captions have alternatives. A JSON file is written at the end."""
+    """The writer that the options ask for; `several`: captions have alternatives. JSON is written at the end."""
     if options.sidecar:
         yield _Sidecars(options, several)
     elif not options.output:
@@ -86,8 +109,8 @@ def open_writer(options: OutputOptions, *, several: bool) -> Iterator[CaptionWri
     elif options.kind != "json":
         yield _Lines(options.output, options, several)
     else:
-        with _written_whole(options.output, options, several) as book:
-            yield book
+        with _written_whole(options.output, options, several) as writer:
+            yield writer
 
 
 @contextlib.contextmanager
@@ -99,80 +122,88 @@ def _written_whole(output: Path, options: OutputOptions, several: bool) -> Itera
         part.unlink(missing_ok=True)
     elif output.exists():
         before = _records_of(output)
-    book = _Lines(part, options, several)
-    book.done |= before.keys()
-    yield book
+    writer = _Lines(part, options, several)
+    writer.done |= before.keys()
+    yield writer
     if part.exists():
-        records = before | {READ["json"](line): line.strip() for line in _whole_lines(part)}
+        records = before | {READ["json"](line): line.strip() for line in whole_lines(part)}
         atomic_write(output, "[\n" + ",\n".join(records.values()) + "\n]\n")
         part.unlink()
 
 
 def _records_of(path: Path) -> dict[str, str]:
     try:
-        return {record["image"]: _json_line(record).strip() for record in json.loads(path.read_text("utf-8"))}
+        return {record["image"]: json_line(record).strip() for record in json.loads(path.read_text("utf-8"))}
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise _not_ours(path, error) from None
 
 
-def _whole_lines(path: Path) -> Iterator[str]:
-    """The lines of a file, but for half a line that a killed run left at its end."""
-    with open(path, "rb") as lines:
-        yield from (line.decode() for line in lines if line.endswith(b"\n"))
-
-
 def _not_ours(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"{path} holds something else than these captions ({error}); "
+        f"{path} holds something other than these captions ({error}); "
         "name another --output, or use --if-exists overwrite."
     )
 
 
-class _Terminal:
+class _Writer:
     def __init__(self, options: OutputOptions, several: bool) -> None:
         self._options, self._several = options, several
-        self._header = _header(options, several)
+        self._header = csv_header(several=several) if options.kind == "csv" else ""
 
+    def _record(self, image: Path, caption: "Caption") -> Record:
+        kinds = {"as_alt_text": self._options.alt_text, "attention": self._options.attention}
+        return record_of(image, caption, several=self._several, **kinds)
+
+    def _lines(self, records: list[Record]) -> str:
+        return "".join(map(WRITTEN[self._options.kind], records))
+
+
+class _Terminal(_Writer):
     def __contains__(self, image: Path) -> bool:
         return False
 
     def add(self, captions: Mapping[Path, Any]) -> list[str]:
-        records = [_record(*pair, self._options, self._several) for pair in captions.items()]
-        text = "".join([self._header, *map(WRITTEN[self._options.kind], records)])
+        text = self._header + self._lines([self._record(*pair) for pair in captions.items()])
         tqdm.write(text, file=sys.stdout, end="")  # above a progress bar, where there is one
         sys.stdout.flush()
         self._header = ""
         return []
 
 
-class _Lines:
+class _Lines(_Writer):
     """A file to which each batch adds lines; those of an earlier run are kept."""
 
     def __init__(self, path: Path, options: OutputOptions, several: bool) -> None:
-        self._path, self._options, self._several = path, options, several
-        self._header, read = _header(options, several), READ[options.kind]
+        super().__init__(options, several)
+        self._path, self._lacks_sure = path, False
         self.done: set[str] = set()
         self._end = 0  # bytes that are right
         if path.exists() and options.if_exists != "overwrite":
             try:
-                for line in _whole_lines(path):
-                    if self._end or not self._header:
-                        self.done.add(read(line))
-                    elif line != self._header:
-                        raise ValueError(f"its columns are {line.strip()}")
-                    self._end += len(line.encode())
-                if path.stat().st_size and not self._end:
-                    raise ValueError("no line is whole")
+                self._read(path)
             except (ValueError, LookupError, TypeError, StopIteration, csv.Error, OSError) as error:
                 raise _not_ours(path, error) from None
+
+    def _read(self, path: Path) -> None:
+        for line in whole_lines(path):
+            if self._end or not self._header:
+                self.done.add(READ[self._options.kind](line))
+            elif line == csv_header(several=self._several, sure=False):
+                self._lacks_sure = True  # the file keeps the columns that it was begun with
+            elif line != self._header:
+                raise ValueError(f"its columns are {line.strip()}")
+            self._end += len(line.encode())
+        if path.stat().st_size and not self._end:
+            raise ValueError("no line is whole")
 
     def __contains__(self, image: Path) -> bool:
         return name_of(image) in self.done
 
     def add(self, captions: Mapping[Path, Any]) -> list[str]:
-        records = [_record(*pair, self._options, self._several) for pair in captions.items()]
-        header = "" if self._end else self._header
-        data = "".join([header, *map(WRITTEN[self._options.kind], records)]).encode()
+        records = [self._record(*pair) for pair in captions.items()]
+        if self._lacks_sure:
+            records = [{key: value for key, value in record.items() if key != "sure"} for record in records]
+        data = (("" if self._end else self._header) + self._lines(records)).encode()
         with explain_disk_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(self._path, "ab") as file:
@@ -182,11 +213,11 @@ class _Lines:
         return []
 
 
-class _Sidecars:
+class _Sidecars(_Writer):
     """A .txt or .json file beside each image, called like it."""
 
     def __init__(self, options: OutputOptions, several: bool) -> None:
-        self._options, self._several = options, several
+        super().__init__(options, several)
         self._owners: dict[Path, Path] = {}
 
     def _place(self, image: Path) -> Path:
@@ -201,7 +232,7 @@ class _Sidecars:
             place = self._place(image)
             owner = place if place == image else self._owners.setdefault(place, image)
             if owner == image != place:
-                atomic_write(place, self._text(place, _record(image, caption, self._options, self._several)))
+                atomic_write(place, self._text(place, self._record(image, caption)))
             else:
                 problems.append(f"{name_of(image)} would share {place.name} with {owner.name}; use --output for it.")
         return problems
@@ -209,78 +240,62 @@ class _Sidecars:
     def _text(self, place: Path, record: Record) -> bytes:
         if self._options.kind == "json":
             return (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode()
-        lines, adds = [text.encode() for text in _texts(record)], self._options.if_exists in ("append", "prepend")
+        lines, adds = [text.encode() for text in texts_of(record)], self._options.if_exists in ("append", "prepend")
         old = place.read_bytes().splitlines() if adds and place.exists() else []
-        fresh = [line for line in lines if line not in old]  # a run that was interrupted has said the others
+        fresh = [line for line in lines if line not in old]  # an interrupted run has written the others
         return b"\n".join([*fresh, *old] if self._options.if_exists == "prepend" else [*old, *fresh]) + b"\n"
 
 
-def name_of(image: Path) -> str:
-    """The path as one line of valid text, whatever bytes are in it."""
-    return str(image).encode("utf-8", "backslashreplace").decode("utf-8").translate(ONE_LINE)
+class LeftOut:
+    """The captions of too low a confidence, in a CSV file of their own where there is one.
 
+    An image in it is done. A row of an earlier run is dropped if `writer` holds the image's caption by now, or if its
+    confidence reaches the threshold by now.
+    """
 
-def alt_text(caption: str) -> str:
-    """A caption as alternative text: one sentence of at most 125 characters that does not begin with "a picture of"."""
-    while opening := ALT_PREFIX.match(caption):
-        caption = caption[opening.end() :]
-    text = caption.strip().rstrip(".!?,;: ")
-    if len(text) >= ALT_LENGTH:
-        text = textwrap.shorten(text, ALT_LENGTH - 1, placeholder="").rstrip(",;: ")
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    def __init__(self, options: OutputOptions, writer: CaptionWriter) -> None:
+        self.threshold, self.path = options.threshold, options.left_out
+        self.rows: dict[str, tuple[str, float | None]] = {}  # image -> caption, confidence
+        self._writer, self._alt_text, self._file = writer, options.alt_text, None
+        if self.path:
+            as_csv = OutputOptions(output=self.path, alt_text=options.alt_text)
+            if self.path.exists():
+                self._refuse_others(self.path, as_csv)
+                self._keep(self.path, start_anew=options.if_exists == "overwrite")
+            self._file = _Lines(self.path, as_csv, several=False)
 
+    def _refuse_others(self, path: Path, as_csv: OutputOptions) -> None:
+        try:
+            _Lines(path, as_csv, several=False)
+        except DataError:
+            raise DataError(
+                f"{path} is needed for the captions that are left out, and holds something else; rename it."
+            ) from None
 
-def _record(image: Path, caption: Any, options: OutputOptions, several: bool) -> Record:
-    worded = alt_text if options.alt_text else str
-    sure = None if caption.confidence is None else round(caption.confidence, 3)
-    values = (name_of(image), worded(str(caption)), sure, round(caption.score, 4))
-    record = dict(zip(COLUMNS, values, strict=False))
-    if several:
-        record["alternatives"] = [worded(str(other)) for other in caption.alternatives]
-    if options.attention:
-        record["words"] = [
-            {"text": word.text, "probability": round(word.probability, 4), "attention": _rounded(word.attention)}
-            for word in caption.words
-        ]
-    return record
+    def _keep(self, path: Path, *, start_anew: bool) -> None:
+        lines, kept = list(whole_lines(path)), []
+        for line in () if start_anew else lines[1:]:
+            image, caption, confidence, *_ = csv_cells(line)
+            known = float(confidence) if confidence else None
+            if Path(image) not in self._writer and self.is_too_low(known):
+                kept.append(line)
+                self.rows[image] = caption, known
+        if kept:
+            atomic_write(path, lines[0] + "".join(kept))
+        else:
+            path.unlink()
 
+    def is_too_low(self, confidence: float | None) -> bool:
+        """Whether a caption is left out; an unknown confidence is too low for any threshold above 0."""
+        return self.threshold > 0 and (confidence is None or confidence < self.threshold)
 
-def _rounded(attention: Any) -> list[list[float]]:
-    return [[round(float(weight), 4) for weight in row] for row in attention]
+    def __contains__(self, image: Path) -> bool:
+        return name_of(image) in self.rows
 
-
-def _texts(record: Record) -> list[str]:
-    return [record["caption"], *record.get("alternatives", [])]
-
-
-def _text_lines(record: Record) -> str:
-    first, *others = [f"{record['image']}\t{text}" for text in _texts(record)]
-    is_unsure = record["confidence"] is not None and record["confidence"] < SURE
-    return "\n".join([f"{first}\tnot sure" if is_unsure else first, *others]) + "\n"
-
-
-def _json_line(record: Record) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-def _csv_line(record: Record) -> str:
-    return csv_row(" | ".join(cell) if isinstance(cell, list) else cell for cell in record.values())
-
-
-def _header(options: OutputOptions, several: bool) -> str:
-    return csv_row(COLUMNS if several else COLUMNS[:-1]) if options.kind == "csv" else ""
-
-
-WRITTEN = {
-    "text": _text_lines,
-    "txt": _text_lines,
-    "csv": _csv_line,
-    "jsonl": _json_line,
-    "json": _json_line,
-}
-READ = {  # the image of a line
-    "txt": lambda line: line[: line.index("\t")],
-    "csv": lambda line: next(csv.reader([line]))[0].removeprefix("'"),
-    "jsonl": lambda line: json.loads(line)["image"],
-    "json": lambda line: json.loads(line)["image"],
-}
+    def add(self, captions: Mapping[Path, Any]) -> None:
+        """Notes the captions that are left out."""
+        for image, caption in captions.items():
+            record = record_of(image, caption, as_alt_text=self._alt_text, several=False, attention=False)
+            self.rows[record["image"]] = record["caption"], caption.confidence
+        if self._file and captions:
+            self._file.add(captions)

@@ -1,7 +1,7 @@
-"""The devices that share one training: each learns from its part of every batch, and all keep the same weights.
+"""Data-parallel training: each device computes its part of every batch, and all devices keep the same weights.
 
-Knows nothing of models. On JAX it is the training that one device would do: chance, norms and means are those of the
-whole batch. On TensorFlow batch norms would see only their part of it, and on torch Keras does not divide batches.
+Only JAX is supported. There the result is that of one device, since random numbers, batch norms and means are those of
+the whole batch. TensorFlow computes batch norms per device. On torch, Keras does not divide batches.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from captioning.errors import CaptioningError
 
 
 def data_parallel(count: int) -> contextlib.AbstractContextManager[None]:
-    """The block in which models are built and trained on so many devices; with one, all is as outside of it."""
+    """A block in which models are built and trained on `count` devices. With one device it does nothing."""
     if count == 1:
         return contextlib.nullcontext()
     import keras
@@ -19,22 +19,22 @@ def data_parallel(count: int) -> contextlib.AbstractContextManager[None]:
     backend = keras.backend.backend()
     if backend != "jax":
         raise CaptioningError(
-            f"--devices {count} needs JAX, and this is {backend}: "
+            f"--devices {count} needs JAX, but the backend is {backend}: "
             "pip install '.[jax]' and set KERAS_BACKEND=jax, or leave --devices out."
         )
     found = keras.distribution.list_devices()
     if count > len(found):
         raise CaptioningError(
-            f"--devices {count} cannot be used: JAX finds {len(found)} here ({', '.join(found)}); ask for no more."
+            f"--devices {count} is too many: JAX finds {len(found)} ({', '.join(found)}); set it to that or less."
         )
     return keras.distribution.DataParallel(devices=found[:count]).scope()
 
 
 @contextlib.contextmanager
 def without_distribution() -> Iterator[None]:
-    """The block in which a model's predictions are compiled for batches of any size, seen whole by every device.
+    """A block in which a model's predictions are compiled for undivided batches of any size.
 
-    Keras would else hold them to the weights that are trainable now, and a later phase may train others.
+    Otherwise Keras ties them to the weights that are trainable now, and a later phase may train others.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and folders that one training holds at a time."""
+"""Atomic writes of files, and a lock that lets one training at a time write to a folder."""
 
 import contextlib
 import errno
@@ -18,23 +18,23 @@ _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up",
 
 @contextlib.contextmanager
 def explain_disk_errors(path: Path) -> Iterator[None]:
-    """Tells a person what the disk refused, instead of a traceback."""
+    """Turns an OSError into a StorageError that names the reason and the free space."""
     try:
         yield
     except OSError as error:
         reason = _FULL.get(error.errno or 0, (error.strerror or str(error)).lower())
         advice = f"free some space (now {_in_words(_free(path))} free) or choose another folder"
         raise StorageError(
-            f"{path} could not be written: {reason}; {advice}, nothing that was there is lost."
+            f"{path} could not be written: {reason}; {advice}; nothing that was there is lost."
         ) from error
 
 
 def require_space(folder: Path, bytes_needed: int, *, flag: str = "--cache") -> None:
-    """Refuses at once what the disk of `folder` could not hold in the end; `flag` chooses another folder."""
+    """Raises StorageError if the disk of `folder` has too little space. `flag` is the option for another folder."""
     free = _free(folder)
     if bytes_needed > free:
         raise StorageError(
-            f"{folder} would need {_in_words(bytes_needed)} more and its disk has {_in_words(free)} free; "
+            f"{folder} needs {_in_words(bytes_needed)} more and its disk has {_in_words(free)} free; "
             f"free some space, or give a folder on another disk with {flag} FOLDER."
         )
 
@@ -50,9 +50,9 @@ def _in_words(count: int) -> str:
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, earlier: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to write under a temporary name; when the block ends well it is on the disk and takes the real name.
+    """A file to write under a temporary name. When the block ends without an error, it is synced and renamed to `path`.
 
-    What had that name is then gone, or is called `earlier`.
+    A previous file at `path` is replaced, or renamed to `earlier`.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with explain_disk_errors(path):
@@ -73,13 +73,13 @@ def atomic_file(path: Path, *, earlier: Path | None = None) -> Iterator[BinaryIO
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
-    """Writes a file so that there is never half of it."""
+    """Writes a file completely or not at all."""
     with atomic_file(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 def sync_folder(folder: Path) -> None:
-    """Brings a folder's own entries to the disk, where the system can."""
+    """Syncs a folder's own entries to the disk, where the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -90,9 +90,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keeps a folder to this process until the block ends or the process dies; a second one is refused.
+    """Locks a folder until the block ends or the process dies. A second process gets StorageError.
 
-    A folder in which nothing was left is gone afterwards.
+    An empty folder is removed afterwards.
     """
     with contextlib.ExitStack() as stack:
         with explain_disk_errors(folder):
@@ -107,8 +107,8 @@ def _take(file: RawIOBase, folder: Path) -> None:
     is_ours = _lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(folder / ".lock"))
     if not is_ours:
         file.seek(0)
-        holder = (file.read() or b"begun just now").decode()
-        raise StorageError(f"Another training ({holder}) writes to {folder}; wait for it, or use --name.")
+        holder = (file.read() or b"started just now").decode()
+        raise StorageError(f"Another training ({holder}) writes to {folder}; wait for it, or choose another --name.")
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M')}".encode())
 

@@ -1,5 +1,7 @@
-"""Imports Keras as a program wants it: without TensorFlow's start-up lines and news of what it compiles, which no
-setting of its own silences, and with the memory of one training step kept for the next."""
+"""Imports Keras without TensorFlow's start-up and compilation messages, which no setting of TensorFlow silences.
+
+Memory of one training step is reused by the next.
+"""
 
 import atexit
 import contextlib
@@ -11,24 +13,24 @@ from collections.abc import Iterator
 
 
 def import_keras() -> None:
-    """Imports Keras with standard error closed."""
-    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # else every step begs the system for its memory anew
+    """Imports Keras with standard error suppressed."""
+    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # else every step allocates its memory again
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if "keras" in sys.modules:
         return
-    gc.disable()  # nothing of a million new objects is garbage: looking through them takes a sixth of the time
-    atexit.register(gc.freeze)  # nor at the end, when it would take a second
+    gc.disable()  # none of a million new objects is garbage: collecting takes a sixth of the time
+    atexit.register(gc.freeze)  # collecting at exit would take a second
     try:
-        with hushed():
+        with suppress_stderr():
             import keras  # noqa: F401
     finally:
         gc.enable()
 
 
 def import_keras_alone() -> None:
-    """Imports Keras without the tables and plots that it loads for abilities of its own, which takes a second.
+    """Imports Keras without pandas and pyplot, which saves a second.
 
-    For a program that wants its answer soon and has no other threads yet: these imports fail meanwhile.
+    Other threads cannot import those two meanwhile, so call it before threads start.
     """
     spared = {"pandas", "matplotlib.pyplot"} - sys.modules.keys()
     sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]
@@ -40,8 +42,8 @@ def import_keras_alone() -> None:
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """Closes standard error to libraries that write past Python; what fails is still raised."""
+def suppress_stderr() -> Iterator[None]:
+    """Sends standard error to /dev/null, also for libraries that bypass sys.stderr. Exceptions are still raised."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""CSV rows that no spreadsheet runs as formulas."""
+"""CSV rows whose cells a spreadsheet does not run as formulas."""
 
 import csv
 import io
@@ -6,11 +6,11 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-FORMULA = re.compile(r"\s*['=+@-]|\s")  # what a spreadsheet may run, and the mark that keeps it from that
+FORMULA = re.compile(r"\s*['=+@-]|\s")  # what a spreadsheet may run, and the quote that prevents it
 
 
 def csv_row(cells: Iterable[str | float | None]) -> str:
-    """A line of CSV: each text in quotes, and with a mark before it where a spreadsheet may take it for a formula."""
+    """A line of CSV. Texts are quoted. A text that a spreadsheet may take for a formula starts with an apostrophe."""
     row = io.StringIO()
     csv.writer(row, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerow(map(_safe, cells))
     return row.getvalue()

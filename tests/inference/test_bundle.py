@@ -190,7 +190,7 @@ def test_weights_that_are_not_numbers(copy):
         file.visititems(lambda name, item: found.append(item) if isinstance(item, h5py.Dataset) and item.size else None)
         found[-1][...] = np.nan
     replace_file(copy, "model.weights.h5", (copy / "model.weights.h5").read_bytes())
-    assert_refused(copy, "values that are not numbers")
+    assert_refused(copy, "NaN or infinite weights")
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
@@ -212,7 +212,7 @@ def test_a_vocabulary_of_another_size(copy, tokenizer):
 
 def test_a_vocabulary_that_is_none(copy):
     replace_file(copy, "vocabulary.json", b"{}")
-    assert_refused(copy, "no vocabulary of ours")
+    assert_refused(copy, "not one of this program")
 
 
 SECTIONS = ("model", "encoder", "decoding", "files")

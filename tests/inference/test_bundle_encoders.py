@@ -13,7 +13,7 @@ import pytest
 import captioning
 from captioning.data.images import read_image
 from captioning.decoder.model import CaptionModel, config_for
-from captioning.encoders.registry import build_encoder, earlier_weights, open_last_stage
+from captioning.encoders.registry import build_encoder, earlier_weights, open_stages
 from captioning.errors import DataError
 from captioning.inference import bundle
 from captioning.options import DecodeOptions, ModelOptions
@@ -57,7 +57,7 @@ def test_a_frozen_encoder_at_another_size(frozen, tmp_path):
     config = config_of(folder)
     config["encoder"]["image_size"] = 96
     write_config(folder, config)
-    assert_refused(folder, "a model for other grids", encoder_weights=str(frozen[0] / "right.weights.h5"))
+    assert_refused(folder, "a model for features of another shape", encoder_weights=str(frozen[0] / "right.weights.h5"))
 
 
 def test_weights_of_a_frozen_encoder_that_are_not_there(frozen):
@@ -70,7 +70,7 @@ def tuned(frozen, tokenizer):
     """The folder of such a bundle, its parts, and the file of the rest of its encoder's weights."""
     folder, parts = frozen
     encoder = build_encoder("mobilenetv2", str(folder / "right.weights.h5"), 64)
-    open_last_stage(encoder)
+    open_stages(encoder)
     for weight in encoder.trainable_weights:
         weight.assign(weight * 1.1)
     model = CaptionModel(parts.model.config, encoder)

@@ -1,8 +1,11 @@
 """A bundle from a stranger: nothing outside it is read, no memory is taken for what it only claims to hold."""
 
+import hashlib
 import itertools
 import json
+import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,9 @@ import pytest
 
 from captioning.data.tokenizer import SPECIAL_WORDS
 from captioning.decoder.model import CaptionModel, ModelConfig, count_weights
-from captioning.inference import bundle
+from captioning.errors import BundleError
+from captioning.inference import bundle, bundle_files
+from captioning.inference.weights_file import validate_hdf5
 from tests.inference.test_bundle import assert_refused, config_of, replace_file, write_config
 
 WEIGHTS = "model.weights.h5"
@@ -91,6 +96,42 @@ def test_endless_text_is_not_read(copy, name):
     assert_refused(copy, f"{name} has more than 4 MB")
 
 
+CONFIGS = {  # what config.json says at a place, and a part of the sentence that refuses it
+    "NaN in the calibration": (("calibration",), {"bias": float("nan"), "likelihood": 0, "agreement": 0}, "NaN"),
+    "a calibration without bound": (("calibration",), {"bias": 1e300, "likelihood": 1, "agreement": 1}, "too large"),
+    "a huge probe": (("encoder", "probe"), [10**400] * 8, "64 bits"),
+    "an infinite probe": (("encoder", "probe"), [float("inf")] * 8, "Infinity"),
+    "an infinite probe as text": (("encoder", "probe"), ["inf"] * 8, "probe"),
+    "about that is a list": (("about",), [["glove_coverage", 1]], "about"),
+    "about that is nothing": (("about",), None, "about"),
+    "a lone surrogate": (("about", "data"), "\ud800", "surrogates"),
+    "deep nests": (("about", "deep"), eval("[" * 60 + "]" * 60), "nested more than 50"),
+    "a thousand beams": (("decoding", "num_beams"), 1000, "1 to 50 was expected"),
+    "a thousand captions": (("decoding", "num_captions"), 1000, "1 to 100 was expected"),
+    "a thousand words": (("decoding", "max_length"), 1000, "1 to 100 was expected"),
+    "an infinite penalty": (("decoding", "length_penalty"), float("inf"), "Infinity"),
+    "a format of many lines": (("format",), "1\n\x1b[31mforged", "has format"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_that_would_do_harm_later(copy, name):
+    (*place, last), value, reason = CONFIGS[name]
+    config = section = config_of(copy)
+    for part in place:
+        section = section[part]
+    section[last] = value
+    write_config(copy, config)
+    assert_refused(copy, reason)
+
+
+@pytest.mark.parametrize("word", ["two\nlines", "\x1b[2J", "\ud800"])
+def test_a_vocabulary_that_would_write_into_the_terminal(copy, tokenizer, word):
+    words = {"format": 1, "words": [*tokenizer.words[:-1], word]}
+    replace_file(copy, "vocabulary.json", json.dumps(words).encode())
+    assert_refused(copy, "cannot be printed|surrogates")
+
+
 def test_hdf5_has_no_folder_of_plugins_to_open_strange_files_with(copy):
     h5py.h5pl.append(b"plugins")
     replace_file(copy, WEIGHTS, bytes(10**5))
@@ -146,18 +187,100 @@ def aliased(file: h5py.File) -> None:
     file[VALUE] = h5py.SoftLink("/head/vars/0")
 
 
+def nested(file: h5py.File) -> None:
+    group = file
+    for _ in range(5000):
+        group = group.create_group("g")
+
+
+def circular(file: h5py.File) -> None:
+    file["head/again"] = file["head"]
+    file["head/once more"] = file["head"]
+
+
+def crowded(file: h5py.File) -> None:
+    for number in range(10_001):
+        file.create_group(f"crowd/{number}")
+
+
+def timed(file: h5py.File) -> None:
+    h5py.h5d.create(file.id, b"time", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((3,)))
+
+
 HOSTILE = {
+    nested: "nested more than 20 deep",
+    circular: "nested more than 20 deep|more than 10,000 entries",
+    crowded: "more than 10,000 entries",
+    timed: "No NumPy equivalent",
     packed: "plain numbers",
     endless: "1,000,",
     wide: "plain numbers",
     elsewhere: "plain numbers",
     composed: "plain numbers",
-    linked: "could not be loaded",
-    aliased: "could not be loaded",
+    linked: "is a link",
+    aliased: "is a link",
 }
 
 
 @pytest.mark.parametrize("change", HOSTILE, ids=lambda change: change.__name__)
 def test_weights_that_are_not_simply_there(copy, change):
     rewritten(copy, change)
-    assert_refused(copy, f"{WEIGHTS} does not fit its config.json.*{HOSTILE[change]}")
+    assert_refused(copy, f"{WEIGHTS} does not fit its config.json.*({HOSTILE[change]})")
+
+
+def test_thousands_of_nested_groups_are_refused_at_once(copy):
+    rewritten(copy, nested)
+    before = time.perf_counter()
+    with pytest.raises(ValueError, match="nested"):
+        validate_hdf5(copy / WEIGHTS, 10**9)
+    assert time.perf_counter() - before < 5  # seconds; HDF5's own walk takes more than a minute
+
+
+# Single files of a bundle
+
+
+def test_a_listed_file_is_read(copy):
+    assert bundle.read_listed(copy, "scores.json") == b"{}"
+
+
+def test_a_file_that_is_not_listed_is_not_read(copy):
+    (copy / "README.md").write_text("a card")
+    assert bundle.read_listed(copy, "README.md") == b""
+
+
+def test_a_listed_file_that_is_a_link_is_refused(copy):
+    secret = copy.parent / "secret"
+    secret.write_bytes(b"{}")  # even where the contents are those that the config lists
+    (copy / "scores.json").unlink()
+    (copy / "scores.json").symlink_to(secret)
+    with pytest.raises(BundleError, match="outside the bundle"):
+        bundle.read_listed(copy, "scores.json")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_listed_file_that_is_a_pipe_is_refused_at_once(copy):
+    (copy / "scores.json").unlink()
+    os.mkfifo(copy / "scores.json")
+    with pytest.raises(BundleError, match=r"lacks scores\.json"):
+        bundle.read_listed(copy, "scores.json")
+
+
+def test_a_listed_file_with_other_contents_is_refused(copy):
+    (copy / "scores.json").write_bytes(b"[]")
+    with pytest.raises(BundleError, match="not the file of this training"):
+        bundle.read_listed(copy, "scores.json")
+
+
+def test_a_listed_file_is_read_up_to_a_limit(copy, monkeypatch):
+    monkeypatch.setattr(bundle_files, "LARGEST_FILE", 1)
+    with pytest.raises(BundleError, match=r"scores\.json has more than"):
+        bundle.read_listed(copy, "scores.json")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd"])
+def test_a_listed_file_outside_the_bundle_is_refused(copy, name):
+    config = config_of(copy)
+    config["files"][name] = hashlib.sha256(b"").hexdigest()
+    write_config(copy, config)
+    with pytest.raises(BundleError, match="outside the bundle"):
+        bundle.read_listed(copy, name)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from captioning.inference.confidence import LEAST_EXAMPLES, calibration_error, fit, signals
+from captioning.inference.confidence import LEAST_EXAMPLES, SURE, calibration_error, fit, is_sure, signals
 
 
 def caption(text: str, probability: float = 0.5) -> SimpleNamespace:
@@ -58,3 +58,7 @@ def test_signals_that_part_good_from_bad_stay_finite():
 @pytest.mark.parametrize("good", [[True] * 40, [False] * 40, [True, False] * (LEAST_EXAMPLES // 2 - 1)])
 def test_what_cannot_be_known_is_not_claimed(good):
     assert fit([(-1.0, 0.5)] * len(good), good) is None
+
+
+def test_a_caption_is_sure_unsure_or_unknown():
+    assert [is_sure(confidence) for confidence in (SURE, SURE - 1e-9, None)] == [True, False, None]

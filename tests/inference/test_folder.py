@@ -5,15 +5,25 @@ import functools
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.errors import DataError, ImageError
+from captioning.errors import CaptioningError, DataError, ImageError
 from captioning.inference import folder as album
-from captioning.inference.folder import caption_folder, caption_images, find_images_in, read_ahead
-from captioning.inference.writers import OutputOptions, open_writer
+from captioning.inference.confidence import Calibration
+from captioning.inference.folder import (
+    LISTED,
+    Summary,
+    caption_folder,
+    caption_images,
+    find_images_in,
+    read_ahead,
+    require_confidence,
+)
+from captioning.inference.writers import LeftOut, OutputOptions, open_writer
 from captioning.options import DecodeOptions
 
 SEARCH = DecodeOptions()
@@ -94,9 +104,10 @@ def _empty(folder):
 
 def test_every_image_is_captioned_and_the_unreadable_one_is_named(images):
     book = CaptionerPool()
-    problems = caption_folder(by(Parrot()), images, book)
+    summary = caption_folder(by(Parrot()), images, book)
     assert texts(book) == {f"{number:02}": f"number {10 * number}" for number in range(11) if number != 3}
-    assert problems == [f"{images[3]} is empty; copy or download it again."]
+    assert summary.problems == [f"{images[3]} is empty; copy or download it again."]
+    assert (summary.written, summary.unknown, summary.not_sure, summary.known) == (10, 10, 0, 0)
 
 
 def test_batches_hold_readable_images_alone(images):
@@ -171,9 +182,78 @@ def test_an_interrupted_album_ends_as_if_it_had_not_been(images, tmp_path, kind)
     assert sorted(path.name for path in tmp_path.glob("stopped*")) == [stopped.name]
 
 
-def _write(captioner, images, output):
-    with open_writer(OutputOptions(output=output), several=False) as book:
-        return caption_folder(by(captioner), images, book)
+def _write(captioner, images, output, **more):
+    options = OutputOptions(output=output, **more)
+    with open_writer(options, several=False) as writer:
+        return caption_folder(by(captioner), images, writer, LeftOut(options, writer))
+
+
+class Doubtful(Parrot):
+    """As sure of a picture as it is red: 0 to 100 %."""
+
+    def caption(self, pixels, options):
+        said = super().caption(pixels, options)
+        return [dataclasses.replace(each, confidence=int(each.text.split()[1]) / 100) for each in said]
+
+
+def test_captions_of_too_low_a_confidence_are_left_out_and_counted(images, tmp_path):
+    output = tmp_path / "captions.csv"
+    summary = _write(Doubtful(), images, output, min_confidence=0.3)
+    assert output.read_text().count("number") == 7
+    assert (summary.written, summary.not_sure, len(summary.left_out)) == (7, 1, 3)
+    first, *lines, last = summary.text(f" in {output}", tmp_path / "captions-left-out.csv").splitlines()
+    assert first == f"7 captions in {output}, 1 not sure, 4 left out:"
+    assert lines[0] == f"  {images[3]} is empty; copy or download it again."
+    assert lines[1:] == [f"  {images[number]}: 0.{number}0, number {10 * number}" for number in range(3)]
+    assert last == f"  {tmp_path}/captions-left-out.csv lists these too."
+
+
+def test_what_was_left_out_is_not_captioned_again_until_the_threshold_is_lowered(images, tmp_path):
+    output = tmp_path / "captions.csv"
+    with pytest.raises(KeyboardInterrupt):
+        _write(Doubtful(patience=1), images, output, min_confidence=0.3)
+    rest = Doubtful()
+    assert len(_write(rest, images, output, min_confidence=0.3).left_out) == 3
+    assert sum(rest.seen) == 6
+    lower = Doubtful()
+    summary = _write(lower, images, output, min_confidence=0.2)
+    assert lower.seen == [1]
+    assert (summary.known, summary.written, len(summary.left_out)) == (7, 1, 2)
+    assert summary.text(" in c.csv").startswith("1 new caption in c.csv, 7 there already, 1 not sure, 3 left out:\n")
+    assert (tmp_path / "captions-left-out.csv").read_text().count("number") == 2
+
+
+@pytest.mark.parametrize(
+    ("summary", "sentence"),
+    [
+        (Summary(written=41, not_sure=29), "41 captions in c.csv, 29 not sure."),
+        (Summary(written=1), "1 caption in c.csv."),
+        (Summary(written=3, unknown=3), "3 captions in c.csv, confidence unknown."),
+        (Summary(written=3, unknown=2), "3 captions in c.csv, 2 with confidence unknown."),
+        (Summary(known=1200), "0 new captions in c.csv, 1,200 there already."),
+    ],
+)
+def test_the_summary_is_one_sentence(summary, sentence):
+    assert summary.text(" in c.csv") == sentence
+
+
+def test_a_long_list_is_cut_where_a_file_has_all_of_it(tmp_path):
+    summary = Summary(left_out=[f"{number}.png: 0.10, a dog" for number in range(LISTED + 5)])
+    lines = summary.text(" beside the images", tmp_path / "left-out.csv").splitlines()
+    assert lines[0] == f"0 captions beside the images, {LISTED + 5} left out:"
+    rest = f"  ... and 5 more; {tmp_path}/left-out.csv lists all."
+    assert lines[LISTED:] == [f"  {LISTED - 1}.png: 0.10, a dog", rest]
+    assert len(summary.text().splitlines()) == LISTED + 6
+
+
+def test_a_threshold_needs_captions_whose_confidence_is_known():
+    captioner = SimpleNamespace(calibration=None)
+    require_confidence(captioner, SEARCH, 0)
+    require_confidence(SimpleNamespace(calibration=Calibration(0, 1, 1)), SEARCH, 0.5)
+    with pytest.raises(CaptioningError, match=r"never calibrated; use --min-confidence 0 to write them all\.$"):
+        require_confidence(captioner, SEARCH, 0.5)
+    with pytest.raises(CaptioningError, match="but --strategy greedy gives none"):
+        require_confidence(captioner, DecodeOptions(strategy="greedy"), 0.5)
 
 
 def test_interrupted_sidecars_are_gone_on_with(images, tmp_path):

@@ -16,7 +16,8 @@ from PIL import Image
 
 from captioning.inference import folder as album
 from captioning.inference.folder import caption_folder, caption_images, find_images_in
-from captioning.inference.writers import OutputOptions, name_of, open_writer
+from captioning.inference.records import name_of
+from captioning.inference.writers import OutputOptions, open_writer
 from tests.inference.test_folder import SEARCH, Parrot
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,7 @@ STRANGE = (
 def written(folder: Path, output: Path, captioner: Parrot) -> list[str]:
     caption = functools.partial(caption_images, captioner, search=SEARCH)
     with open_writer(OutputOptions(output=output), several=False) as book:
-        return caption_folder(caption, find_images_in([folder]), book)
+        return caption_folder(caption, find_images_in([folder]), book).problems
 
 
 def fill(folder: Path, count: int) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioning.errors import CaptioningError, DataError, StorageError
-from captioning.inference.writers import ALT_LENGTH, OutputOptions, alt_text, name_of, open_writer
+from captioning.inference.records import name_of
+from captioning.inference.writers import LeftOut, OutputOptions, open_writer
 from captioning.runtime.safe_csv import FORMULA, csv_row
 
 WIDE = "".join(chr(ord(sign) + 0xFEE0) for sign in "=+-@")  # as they are typed in East Asia
@@ -67,8 +68,8 @@ def test_the_format_follows_from_the_place(options, kind):
     ("options", "saying"),
     [
         ({"output": Path("a.csv"), "sidecar": True}, "exclude each other"),
-        ({"output": Path("captions")}, "tells no format"),
-        ({"output": Path("captions.xlsx")}, "tells no format"),
+        ({"output": Path("captions")}, "has no known format"),
+        ({"output": Path("captions.xlsx")}, "has no known format"),
         ({"output": Path("a.csv"), "format": "text"}, "use txt"),
         ({"sidecar": True, "format": "text"}, "use txt"),
         ({"format": "json"}, "needs --output FILE or --sidecar"),
@@ -77,6 +78,8 @@ def test_the_format_follows_from_the_place(options, kind):
         ({"sidecar": True, "format": "json", "if_exists": "prepend"}, "use skip or overwrite"),
         ({"attention": True}, "--attention needs"),
         ({"output": Path("a.csv"), "attention": True}, "--attention needs"),
+        ({"min_confidence": 1.5}, r"^--min-confidence 1.5 cannot be used: 0 to 1 was expected\.$"),
+        ({"min_confidence": float("nan")}, "0 to 1 was expected"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, saying):
@@ -90,7 +93,9 @@ def test_what_does_not_go_together_is_refused(options, saying):
 def test_the_terminal_gets_lines_and_a_mark_where_a_caption_is_unsure(capsys):
     captions = {"a.png": said("a dog", 0.8, ("the dog",)), "b.png": said("a cat", 0.3), "c.png": said("a man", None)}
     write(OutputOptions(), captions, several=True)
-    assert capsys.readouterr().out == "a.png\ta dog\na.png\tthe dog\nb.png\ta cat\tnot sure\nc.png\ta man\n"
+    assert capsys.readouterr().out == (
+        "a.png\ta dog\na.png\tthe dog\nb.png\ta cat\tnot sure\nc.png\ta man\tconfidence unknown\n"
+    )
 
 
 def test_a_table_on_the_terminal_has_one_header(capsys):
@@ -98,9 +103,9 @@ def test_a_table_on_the_terminal_has_one_header(capsys):
         for name in ("a.png", "b.png"):
             book.add({Path(name): said("a dog")})
     assert capsys.readouterr().out.splitlines() == [
-        '"image","caption","confidence","score"',
-        '"a.png","a dog",0.8,-0.25',
-        '"b.png","a dog",0.8,-0.25',
+        '"image","caption","confidence","sure","score"',
+        '"a.png","a dog",0.8,True,-0.25',
+        '"b.png","a dog",0.8,True,-0.25',
     ]
 
 
@@ -112,17 +117,16 @@ def test_what_a_csv_holds(tmp_path):
     write(OutputOptions(output=output), {"a.png": said('a "big" dog, 犬', None, ("x", "y"))}, several=True)
     with open(output, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert rows == [
-        {"image": "a.png", "caption": 'a "big" dog, 犬', "confidence": "", "score": "-0.25", "alternatives": "x | y"}
-    ]
+    values = {"image": "a.png", "caption": 'a "big" dog, 犬', "confidence": "", "sure": ""}
+    assert rows == [values | {"score": "-0.25", "alternatives": "x | y"}]
 
 
 def test_what_a_json_line_holds(tmp_path):
     output = tmp_path / "captions.jsonl"
     write(OutputOptions(output=output, attention=True, alt_text=True), {"a.png": said("a dog", 0.81234)})
     record = json.loads(output.read_text("utf-8"))
-    assert list(record) == ["image", "caption", "confidence", "score", "words"]
-    assert (record["caption"], record["confidence"]) == ("A dog.", 0.812)
+    assert list(record) == ["image", "caption", "confidence", "sure", "score", "words"]
+    assert (record["caption"], record["confidence"], record["sure"]) == ("A dog.", 0.812, True)
     assert record["words"][1] == {"text": "dog", "probability": 0.5, "attention": [[0.25, 0.5], [0.125, 0.125]]}
 
 
@@ -199,6 +203,87 @@ def test_a_place_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="could not be written"):
         write(OutputOptions(output=tmp_path / "file" / "captions.csv"), {"a.png": said("a dog")})
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_csv_of_before_the_column_sure_keeps_its_columns(tmp_path, several):
+    output = tmp_path / "captions.csv"
+    header = '"image","caption","confidence","score"' + (',"alternatives"' if several else "")
+    old = header + '\n"a.png","first",0.8,-0.25' + (',"x"' if several else "") + "\n"
+    output.write_text(old)
+    captions = {"a.png": said("second", 0.3, ("y",)), "b.png": said("second", 0.3, ("y",))}
+    write(OutputOptions(output=output), captions, several=several)
+    assert output.read_text() == old + '"b.png","second",0.3,-0.25' + (',"y"' if several else "") + "\n"
+
+
+# Captions of too low a confidence
+
+
+@pytest.mark.parametrize(
+    ("options", "threshold", "left_out"),
+    [
+        ({}, 0, None),
+        ({"output": Path("a/b.csv"), "alt_text": True}, 0, None),
+        ({"output": Path("a/b.json"), "min_confidence": 0.7}, 0.7, Path("a/b-left-out.csv")),
+        ({"sidecar": True}, 0, None),
+        ({"sidecar": True, "alt_text": True}, 0.5, Path("left-out.csv")),
+        ({"sidecar": True, "alt_text": True, "min_confidence": 0.0}, 0, None),
+        ({"min_confidence": 0.7}, 0.7, None),
+    ],
+)
+def test_alt_text_beside_images_is_held_to_a_threshold_and_others_where_asked(options, threshold, left_out):
+    found = OutputOptions(**options)
+    assert (found.threshold, found.left_out) == (threshold, left_out)
+
+
+def low(tmp_path, writer=(), confidence=0.5, **options) -> LeftOut:
+    return LeftOut(OutputOptions(output=tmp_path / "c.csv", min_confidence=confidence, **options), writer)
+
+
+def test_what_is_too_low(tmp_path):
+    judge = low(tmp_path).is_too_low
+    assert [judge(value) for value in (0.49, 0.5, 1.0, None)] == [True, False, False, True]
+    assert not LeftOut(OutputOptions(), ()).is_too_low(None)
+
+
+def test_captions_left_out_are_listed_in_a_file_which_is_resumed(tmp_path):
+    captions = {Path("=a.png"): said("a dog", 0.2), Path("b.png"): said("a cat", 0.4), Path("c.png"): said("x", None)}
+    low(tmp_path, alt_text=True).add(captions)
+    file = tmp_path / "c-left-out.csv"
+    header, *lines = file.read_text().splitlines()
+    assert header == '"image","caption","confidence","sure","score"'
+    assert lines[0] == '"\'=a.png","A dog.",0.2,False,-0.25'
+    file.write_bytes(file.read_bytes() + b'"half a li')
+    again = low(tmp_path)
+    assert [image in again for image in captions] == [True] * 3
+    assert again.rows["c.png"] == ("X.", None)
+    again.add({Path("d.png"): said("a man", 0.1)})
+    assert len(file.read_text().splitlines()) == 5
+
+
+def test_a_row_is_dropped_once_its_image_has_a_caption_or_its_confidence_will_do(tmp_path):
+    low(tmp_path).add({Path(f"{name}.png"): said("a dog", share) for name, share in (("a", 0.2), ("b", 0.4))})
+    file = tmp_path / "c-left-out.csv"
+    whole = file.read_text()
+    assert list(low(tmp_path, confidence=0.3).rows) == ["a.png"]
+    file.write_text(whole)
+    assert list(low(tmp_path, writer={Path("a.png")}).rows) == ["b.png"]
+    assert "a.png" not in file.read_text()
+    assert not low(tmp_path, writer={Path("b.png")}).rows
+    assert not file.exists()
+    file.write_text(whole)
+    assert not low(tmp_path, if_exists="overwrite").rows
+    assert not file.exists()
+
+
+def test_another_file_of_that_name_is_refused_and_kept(tmp_path):
+    file = tmp_path / "c-left-out.csv"
+    file.write_text("name,price\n")
+    with pytest.raises(DataError, match=r"c-left-out.csv is needed .*; rename it\.$"):
+        low(tmp_path, if_exists="overwrite")
+    assert file.read_text() == "name,price\n"
+    file.write_text("")
+    assert not low(tmp_path).rows
 
 
 # Spreadsheets and names
@@ -279,45 +364,3 @@ def test_an_image_is_never_its_own_sidecar(tmp_path, if_exists):
     (tmp_path / "photo.txt").write_bytes(b"pixels")
     write(OutputOptions(sidecar=True, if_exists=if_exists), {tmp_path / "photo.txt": said("a dog")})
     assert (tmp_path / "photo.txt").read_bytes() == b"pixels"
-
-
-# Alternative text
-
-
-@pytest.mark.parametrize(
-    ("caption", "expected"),
-    [
-        ("a dog runs", "A dog runs."),
-        ("A dog runs .", "A dog runs."),
-        ("a picture of a dog", "A dog."),
-        ("The photo showing two dogs", "Two dogs."),
-        ("this is an image of a photograph of a dog", "A dog."),
-        ("a close-up photo of a dog", "A dog."),
-        ("black and white pictures of dogs", "Dogs."),
-        ("a man holds a picture of a dog", "A man holds a picture of a dog."),
-        ("a photo of", "A photo of."),
-        ("photographer of dogs", "Photographer of dogs."),
-        ("", ""),
-        ("x" * 200, "X" + "x" * 123 + "."),
-        ("a dog " * 30, ("A dog" + " a dog" * 20)[:124].rsplit(" ", 1)[0] + "."),
-    ],
-)
-def test_alternative_text(caption, expected):
-    assert alt_text(caption) == expected
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.text(alphabet=st.sampled_from("ab of.,!photo"), max_size=300))
-def test_alternative_text_is_one_short_sentence(caption):
-    text = alt_text(caption)
-    assert len(text) <= ALT_LENGTH
-    assert text == "" or (text.endswith(".") and not text.endswith(("..", " .")))
-    assert text[:1] == text[:1].upper()
-
-
-@pytest.mark.parametrize("length", [123, 124, 125, 126])
-def test_alternative_text_is_cut_no_sooner_than_needed(length):
-    words = ("ab " * 50)[: length - 2] + "cd"
-    assert len(alt_text(words)) == (
-        length + 1 if length < 125 else 125 - (125 - len(words[:124].rsplit(" ", 1)[0]) - 1)
-    )

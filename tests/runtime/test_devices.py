@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import captioning
-import train
+from captioning import cli
 from captioning.decoder.model import CaptionModel, ModelConfig
 from captioning.decoder.search import CaptionSearch, SearchRules
 from captioning.encoders.registry import build_encoder
@@ -156,7 +156,7 @@ def test_what_was_compiled_in_one_phase_serves_in_the_next(tmp_path):
 
 
 def recipe(folder: Path, *flags: str) -> list[list[float]]:
-    """The losses and rewards of train.py on one device, and on two."""
+    """The losses and rewards of a training on one device, and on two."""
     place, own = Place(folder), captioned(folder / "own")
     flags = *QUICK, "--dropout", "0.3", "--batch-size", "4", "--reinforce-epochs", "1", *flags
     histories = []
@@ -189,7 +189,7 @@ def refused(tmp_path, capsys):
     """Calls a training of data that are not there, which is not what it says, and returns what it says."""
 
     def call(*flags: str) -> str:
-        assert train.main(["--data", str(tmp_path / "nowhere"), "--artifacts", str(tmp_path), *flags]) == 2
+        assert cli.main(["train", "--data", str(tmp_path / "nowhere"), "--artifacts", str(tmp_path), *flags]) == 2
         assert not list(tmp_path.iterdir())
         return capsys.readouterr().err
 
@@ -199,18 +199,18 @@ def refused(tmp_path, capsys):
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="there it can be done")
 def test_other_backends_say_what_to_do_instead(refused):
     said = refused("--devices", "2")
-    assert re.fullmatch(r"train.py: --devices 2 needs JAX, .* pip install '\.\[jax\]' .*KERAS_BACKEND=jax.*\.\n", said)
+    assert re.fullmatch(r"captioning: --devices 2 needs JAX, .* '\.\[jax\]' .*KERAS_BACKEND=jax.*\.\n", said)
 
 
 def test_more_devices_than_there_are(refused, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1"])
-    assert "--devices 4 cannot be used: JAX finds 2 here (gpu:0, gpu:1)" in refused("--devices", "4")
+    assert "--devices 4 is too many: JAX finds 2 (gpu:0, gpu:1)" in refused("--devices", "4")
 
 
 def test_a_batch_that_cannot_be_shared_equally(refused):
     said = refused("--devices", "3", "--batch-size", "32")
-    assert said == "train.py: --batch-size 32 cannot be used: a multiple of --devices 3 was expected.\n"
+    assert said == "captioning: --batch-size 32 cannot be used: a multiple of --devices 3 was expected.\n"
 
 
 def test_one_device_is_as_none_was_asked_for():

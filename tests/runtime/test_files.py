@@ -24,8 +24,8 @@ RACES = 100
 HOLDER = """
 import sys, time
 from pathlib import Path
-from captioning.runtime.files import hold
-with hold(Path(sys.argv[1])):
+from captioning.runtime.files import exclusive_lock
+with exclusive_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_refused_before_it_is_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: (asked.append(path), usage._replace(free=2**30))[1])
     folder = tmp_path / "not" / "there"
     require_space(folder, 2**30)
-    message = rf"{folder} would need 1,029 MB more .* has 1,024 MB free; .* --cache FOLDER\.$"
+    message = rf"{folder} needs 1,029 MB more .* has 1,024 MB free; .* --cache FOLDER\.$"
     with pytest.raises(StorageError, match=message):
         require_space(folder, 2**30 + 5 * 2**20)
     with pytest.raises(StorageError, match="--artifacts FOLDER"):
@@ -240,7 +240,7 @@ def test_two_that_want_a_folder_at_once(tmp_path, record_property):
             process.join(timeout=60)
             assert process.exitcode == 0
         assert found[-1] == "held"
-        assert found[0] == "held" or re.match(r"Another training \((process \d+ on|begun just now)", found[0]), found
+        assert found[0] == "held" or re.match(r"Another training \((process \d+ on|started just now)", found[0]), found
         refused += found[0] != "held"
     assert refused > RACES / 4
     record_property("races", RACES)

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields
 import pytest
 
 from captioning.errors import CaptioningError
-from captioning.flags import add_flags, defaults, from_flags
-from captioning.options import RECORDS, SCENES, SMOKE, DecodeOptions, ModelOptions, TrainOptions, option
+from captioning.options import RECORDS, DecodeOptions, ModelOptions, TrainOptions, option
+from captioning.runtime.flags import Parser, add_flags, add_group, defaults, from_flags
+from captioning.training.presets import SCENES, SMOKE
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,24 @@ def test_help_names_flags_defaults_and_choices(capsys):
     for part in ("tea: How the tea is made.", "100 % tea (default: 2)", "--no-milk", "{green,black}", "--shop SHOP"):
         assert part in text
     assert "(default: )" not in text
+
+
+def test_a_group_can_have_a_title_of_its_own():
+    parser = argparse.ArgumentParser()
+    add_group(parser, TeaOptions, "drinks", "Hot or cold.")
+    assert "\ndrinks:\n  Hot or cold.\n" in parser.format_help()
+    assert from_flags(parser.parse_args(["--cups", "3"]), TeaOptions()).cups == 3
+
+
+@pytest.mark.parametrize(("program", "name"), [("python -m tea pour", "tea"), ("tea.py", "tea.py")])
+def test_a_mistake_is_told_in_one_sentence_that_names_the_help(program, name, capsys):
+    parser = Parser(program)
+    parser.add_argument("pot")
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args([])
+    assert ended.value.code == 2
+    sentence = f"{name}: the following arguments are required: pot; see {program} --help.\n"
+    assert capsys.readouterr() == ("", sentence)
 
 
 def test_every_dial_is_one_flag():

@@ -1,0 +1,46 @@
+"""A caption and its words, as every captioner returns them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from captioning.inference.confidence import is_sure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Word:
+    """One word, its probability, and its attention over the image, (rows, columns), summing to one."""
+
+    text: str
+    probability: float
+    attention: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Word({self.text!r}, probability={self.probability:.2f})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Caption:
+    """A caption, word by word; `score` is its length-normalised log-probability, `alternatives` the next best ones.
+
+    `confidence` is the calibrated probability that it is as good as an acceptable human caption (see confidence.py).
+    It is None where the bundle has no calibration or the search was not a beam search.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    score: float
+    alternatives: tuple["Caption", ...] = ()
+    confidence: float | None = None
+
+    @property
+    def sure(self) -> bool | None:
+        """Whether the confidence is at least 0.5; None where it is unknown."""
+        return is_sure(self.confidence)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        confidence = "unknown" if self.confidence is None else f"{self.confidence:.2f}"
+        return f"Caption({self.text!r}, confidence={confidence}, {len(self.words)} words)"
