@@ -3,17 +3,47 @@
 A field's `help` is its flag's help. flags.py makes the flags. Nothing heavy is imported, so that `--help` is fast.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 from captioning.errors import CaptioningError
 
 SPEAKERS = ("teacher", "student")
-TEACHERS = ("resnet50", "resnet101", "mobilenetv2", "efficientnetv2b0")
-ENCODERS = (*TEACHERS, "pocket", "tiny")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("greedy", "beam", "sample")
 ENGINES = ("local", "ray")
+TYPES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    tuple[str, ...]: "a list of words",
+}
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """One image encoder; see ENCODERS."""
+
+    image_size: int  # usual side of its square input
+    application: str = ""  # module.constructor in keras.applications; empty: ours, in encoders/networks.py
+    is_distilled: bool = False  # trained from a larger encoder beforehand, so that it needs a weights file
+
+
+ENCODERS = {  # a new encoder is a row; choices, sizes and help follow
+    "resnet50": EncoderSpec(224, "resnet.ResNet50"),
+    "resnet101": EncoderSpec(224, "resnet.ResNet101"),
+    "mobilenetv2": EncoderSpec(224, "mobilenet_v2.MobileNetV2"),
+    "efficientnetv2b0": EncoderSpec(224, "efficientnet_v2.EfficientNetV2B0"),
+    "pocket": EncoderSpec(128, is_distilled=True),
+    "tiny": EncoderSpec(132),
+}
+TEACHERS = tuple(name for name, spec in ENCODERS.items() if spec.application)
+OTHER_SIZES = ", ".join(f"{name} {spec.image_size}" for name, spec in ENCODERS.items() if spec.image_size != 224)
 
 
 def option(default: Any, help: str, *, choices: tuple[str, ...] = (), was: str = "") -> Any:
@@ -32,6 +62,21 @@ def _check(record: Any, expected: str, test: Any, *names: str) -> None:
         _require(test(value), name, value, expected)
 
 
+def is_of_type(kind: Any, value: object) -> bool:
+    """Whether a value is one that a field annotated as `kind` can hold."""
+    if kind == tuple[str, ...]:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _check_types(record: Any) -> None:
+    for entry in fields(record):
+        value, kind = getattr(record, entry.name), entry.type
+        if kind == tuple[str, ...] and isinstance(value, list):
+            object.__setattr__(record, entry.name, value := tuple(value))
+        _require(is_of_type(kind, value), entry.name, repr(value), TYPES[kind])
+
+
 def _check_choices(record: Any) -> None:
     for name, entry in record.__dataclass_fields__.items():
         choices = entry.metadata.get("choices")
@@ -48,7 +93,7 @@ def _at_least_one(value: int) -> bool:
 
 
 def _not_negative(value: float) -> bool:
-    return value >= 0
+    return 0 <= value < math.inf
 
 
 def _fraction(value: float) -> bool:
@@ -88,9 +133,9 @@ class WordOptions:
 class ModelOptions:
     """Encoder and widths of the model."""
 
-    encoder: str = option("resnet50", "image encoder", choices=ENCODERS)
+    encoder: str = option("resnet50", "image encoder", choices=tuple(ENCODERS))
     encoder_weights: str = option("imagenet", "imagenet (fetched by Keras), none, or a weights file")
-    image_size: int = option(0, "input size in pixels; 0: 224, pocket 128, tiny 132")
+    image_size: int = option(0, f"input size in pixels; 0: 224, {OTHER_SIZES}")
     feature_units: int = option(384, "width of the projected features")
     attention_units: int = option(128, "width of the additive attention")
     lstm_units: int = option(384, "width of the LSTM")
@@ -119,8 +164,10 @@ class TrainOptions:
     weight_decay: float = option(1e-2, "AdamW's weight decay")
     label_smoothing: float = option(0.1, "label smoothing")
     clip_norm: float = option(5.0, "gradients are clipped to this norm")
-    fine_tune_epochs: int = option(0, "epochs from images afterwards, with the encoder's last stage trained too")
-    fine_tune_rate: float = option(3e-4, "peak learning rate of fine-tuning")
+    fine_tune_epochs: int = option(0, "epochs from images afterwards, with the encoder trained too")
+    fine_tune_stages: int = option(1, "stages of the encoder trained in that phase, counted from the last; 0: all")
+    fine_tune_rate: float = option(3e-4, "peak learning rate of that phase, halved with every stage before the last")
+    fine_tune_crop: float = option(0.75, "smallest side of that phase's random crops, as a fraction; 1: whole images")
     reinforce_epochs: int = option(2, "epochs of self-critical training at the end, rewarded with CIDEr-D")
     reinforce_rate: float = option(1e-4, "peak learning rate of self-critical training")
     reinforce_samples: int = option(5, "sampled captions per image")
@@ -141,7 +188,9 @@ class TrainOptions:
         _check(self, "2 or more", lambda value: value >= 2, "reinforce_samples")
         rates = "learning_rate", "fine_tune_rate", "reinforce_rate"
         _check(self, "more than 0", lambda value: value > 0, *rates, "reinforce_temperature", "clip_norm")
-        _check(self, "0 or more", _not_negative, "epochs", "weight_decay", "fine_tune_epochs", "patience")
+        _check(self, "0 or more", _not_negative, "epochs", "weight_decay", "patience")
+        _check(self, "0 or more", _not_negative, "fine_tune_epochs", "fine_tune_stages")
+        _check(self, "more than 0, up to 1", lambda value: 0 < value <= 1, "fine_tune_crop")
         _check(self, "0 or more", _not_negative, "reinforce_epochs", "reinforce_anchor", "reinforce_bleu")
         _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup", "keep_base")
 
@@ -191,7 +240,13 @@ class DistillOptions:
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """Search for a caption."""
+    """Search for a caption.
+
+    `strategy` is "beam", "greedy" or "sample". `num_beams` and `force` belong to beam search, `temperature`, `top_k`,
+    `top_p` and `sampling_seed` to sampling, the other fields to all three. Every bundle has options of its own,
+    `captioner.options`: `captioner.caption(image, num_beams=5)` changes single fields of them,
+    `captioner.caption(image, DecodeOptions(...))` replaces them all.
+    """
 
     strategy: str = option("beam", "search strategy", choices=STRATEGIES)
     num_beams: int = option(3, "number of beams")
@@ -210,10 +265,13 @@ class DecodeOptions:
     mirrored: bool = option(False, "average the features with those of the mirror image, at twice the encoding time")
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check_choices(self)
-        _check(self, "1 to 1000", lambda value: 1 <= value <= 1000, "num_beams", "num_captions", "max_length")
-        _check(self, "0 or more", _not_negative, "min_length", "length_penalty", "no_repeat_ngram_size", "top_k")
-        _check(self, "more than 0", lambda value: value > 0, "temperature", "repetition_penalty")
+        _check(self, "1 to 50", lambda value: 1 <= value <= 50, "num_beams")
+        _check(self, "1 to 100", lambda value: 1 <= value <= 100, "num_captions", "max_length")
+        _check(self, "0 or more", _not_negative, "min_length", "length_penalty", "no_repeat_ngram_size")
+        _check(self, "0 or more", _not_negative, "top_k", "sampling_seed")
+        _check(self, "more than 0", lambda value: 0 < value < math.inf, "temperature", "repetition_penalty")
         _check(self, "more than 0, up to 1", lambda value: 0 < value <= 1, "top_p")
         _check(self, f"at most --max-length {self.max_length}", lambda value: value <= self.max_length, "min_length")
         room = self.num_beams if self.strategy == "beam" else 1 if self.strategy == "greedy" else self.num_captions
@@ -227,7 +285,8 @@ class RunOptions:
     """Folders, resuming, devices."""
 
     from_feedback: str = option("", "feedback database; --bundle is fine-tuned on its corrections")
-    bundle: str = option("", "bundle to start from; it is left unchanged")
+    bundle: str = option("", "bundle to start from; it is left unchanged; prints the defaults that few images get")
+    decoder_from: str = option("", "bundle whose decoder is copied; its encoder may be another one")
     name: str = option("", "name of the new bundle; default: names of data and encoder")
     artifacts: str = option("artifacts", "folder of the bundles")
     downloads: str = option("data", "folder of downloaded and drawn data sets")
@@ -246,6 +305,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "devices")
         _check(self, "0 to 1", lambda value: 0 <= value <= 1, "max_unreadable")
+        _require(not self.decoder_from or not self.bundle, "decoder_from", self.decoder_from, "no --bundle beside it")
         _require(not self.from_feedback or self.bundle != "", "from_feedback", self.from_feedback, "--bundle FOLDER")
 
 
@@ -262,67 +322,45 @@ class EngineOptions:
         _require(self.engine == "ray" or not self.workers, "workers", self.workers, "--engine ray")
 
 
-def check_shares(train_options: TrainOptions, run: RunOptions) -> None:
-    """Refuse a batch size that the devices cannot divide evenly."""
-    learns_after = (
-        run.bundle and not run.from_feedback and (train_options.fine_tune_epochs or train_options.reinforce_epochs)
-    )
-    _require(
-        train_options.epochs > 0 or bool(learns_after),
-        "epochs",
-        0,
-        "1 or more, or --bundle and epochs of another kind,",
-    )
-    _require(
-        train_options.batch_size % run.devices == 0,
-        "batch_size",
-        train_options.batch_size,
-        f"a multiple of --devices {run.devices}",
-    )
+@dataclass(frozen=True)
+class RecipeOptions:
+    """All options of a training, one record per stage."""
+
+    data: DataOptions = DataOptions()
+    words: WordOptions = WordOptions()
+    model: ModelOptions = ModelOptions()
+    training: TrainOptions = TrainOptions()
+    decoding: DecodeOptions = DecodeOptions()
+    run: RunOptions = RunOptions()
+    engine: EngineOptions = EngineOptions()
+    unset: frozenset[str] = frozenset()  # the options that no flag set: with --bundle the base and the data decide
+
+    def __post_init__(self) -> None:
+        training, run = self.training, self.run
+        has_base = run.bundle != "" and not run.from_feedback
+        trains_after = has_base and bool(training.fine_tune_epochs or training.reinforce_epochs)
+        _require(training.epochs > 0 or trains_after, "epochs", 0, "1 or more, or --bundle and epochs of another kind,")
+        is_kept = training.fine_tune_stages == 1 or not run.without_encoder
+        expected = "1 with --without-encoder, which keeps the last stage only,"
+        _require(is_kept, "fine_tune_stages", training.fine_tune_stages, expected)
+        shared = f"a multiple of --devices {run.devices}"
+        _require(training.batch_size % run.devices == 0, "batch_size", training.batch_size, shared)
+        _require(has_base or not training.keep_base, "keep_base", training.keep_base, "--bundle BUNDLE")
+        _require(not run.bundle or self.engine.engine == "local", "engine", self.engine.engine, "local with --bundle")
 
 
-RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions, EngineOptions)
+def changed(options: Record, /, **changes: Any) -> Record:
+    """The options with some fields changed; an unknown name is refused with the nearest ones."""
+    names = [entry.name for entry in fields(options)]  # type: ignore[arg-type]
+    for name in changes:
+        if name not in names:
+            nearest = get_close_matches(name, names, cutoff=0.5) or names
+            raise CaptioningError(f"There is no option {name}; did you mean {' or '.join(nearest)}?")
+    return replace(options, **changes) if changes else options  # type: ignore[type-var]
 
-SCENES: dict[str, Any] = {  # defaults for the drawn scenes
-    "encoder": "tiny",
-    "min_count": 1,
-    "glove_frozen_epochs": 0,
-    "feature_units": 128,
-    "attention_units": 64,
-    "lstm_units": 128,
-    "embedding_units": 64,
-    "dropout": 0.1,
-    "epochs": 16,
-    "caption_length": 18,
-    "label_smoothing": 0.02,
-    "learning_rate": 4e-3,
-    "reinforce_epochs": 0,
-    "length_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-}
 
-BEGUN: dict[str, Any] = {  # defaults when training starts from a bundle
-    "epochs": 5,
-    "learning_rate": 1e-3,
-    "glove_frozen_epochs": 0,
-}
+RECORDS = (DataOptions, WordOptions, ModelOptions, TrainOptions, DecodeOptions, RunOptions, EngineOptions)  # its types
 
-NETWORK = ("encoder", "image_size", "feature_units", "attention_units", "lstm_units", "embedding_units")
 
-FEEDBACK: dict[str, Any] = {  # defaults for learning from corrections
-    "epochs": 3,
-    "learning_rate": 3e-4,
-    "reinforce_epochs": 0,
-}
-
-SMOKE: dict[str, Any] = {
-    "epochs": 1,
-    "reinforce_epochs": 0,
-    "batch_size": 8,
-    "caption_length": 8,
-    "feature_units": 16,
-    "attention_units": 16,
-    "lstm_units": 16,
-    "embedding_units": 50,
-    "min_count": 1,
-}
+DECODER = ("feature_units", "attention_units", "lstm_units", "embedding_units")
+NETWORK = ("encoder", "image_size", *DECODER)

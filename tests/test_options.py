@@ -1,21 +1,24 @@
-"""Every dial refuses what cannot be used, and says which, what it was, and what was expected."""
+"""Every option refuses what cannot be used, and says which, what it was, and what was expected."""
 
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
+from captioning.encoders import registry
 from captioning.errors import CaptioningError
 from captioning.options import (
+    ENCODERS,
     RECORDS,
-    SCENES,
-    SMOKE,
+    TEACHERS,
     DecodeOptions,
     ModelOptions,
     TrainOptions,
     WordOptions,
+    changed,
 )
+from captioning.training.presets import SCENES, SMOKE
 
-NAN = float("nan")
+NAN, INFINITE = float("nan"), float("inf")
 
 
 OWNER = {entry.name: record for record in RECORDS for entry in fields(record)}
@@ -43,9 +46,15 @@ REFUSED = [
     *cases("0 to 1", max_unreadable=[-0.1, 1.1, NAN]),
     *cases("one of auto, float32,", precision=["float16"]),
     *cases("one of greedy, beam, sample", strategy=["best"]),
-    *cases("1 to 1000", num_beams=[0, 1001], num_captions=[0, 10**9], max_length=[0, 10**9]),
-    *cases("0 or more", min_length=[-1], length_penalty=[-0.1], no_repeat_ngram_size=[-1], top_k=[-1]),
-    *cases("more than 0", temperature=[0.0, -1.0, NAN], repetition_penalty=[0.0]),
+    *cases("1 to 50", num_beams=[0, 51, 1000]),
+    *cases("1 to 100", num_captions=[0, 10**9], max_length=[0, 101, 1000]),
+    *cases("a whole number", num_beams=["5", 2.0, True, None], sampling_seed=[1.5]),
+    *cases("a number was", length_penalty=["0.7"], top_p=[None]),
+    *cases("a list of words", force=["dog", ("dog", 1)], forbid=[7]),
+    *cases("true or false", mirrored=[1]),
+    *cases("0 or more", min_length=[-1], length_penalty=[-0.1, INFINITE], no_repeat_ngram_size=[-1], top_k=[-1]),
+    *cases("0 or more", sampling_seed=[-1]),
+    *cases("more than 0", temperature=[0.0, -1.0, NAN, INFINITE], repetition_penalty=[0.0]),
     *cases("more than 0, up to 1", top_p=[0.0, 1.1, NAN]),
     *cases("at most --max-length 20", min_length=[21]),
     *cases("one of local, ray", engine=["spark"]),
@@ -60,7 +69,7 @@ def test_refused_by_name_value_and_expectation(record, values, name, value, expe
     with pytest.raises(CaptioningError) as refused:
         record(**values)
     sentence = str(refused.value)
-    assert sentence.startswith(f"--{name.replace('_', '-')} {value} ")
+    assert sentence.startswith((f"--{name.replace('_', '-')} {value} ", f"--{name.replace('_', '-')} {value!r} "))
     assert expected in sentence
     assert sentence.endswith(".")
 
@@ -75,7 +84,7 @@ def test_refused_by_name_value_and_expectation(record, values, name, value, expe
         ({"max_length": 1, "force": ("dog", "cat")}, "--force"),
     ],
 )
-def test_dials_that_do_not_go_together(values, flag):
+def test_options_that_do_not_go_together(values, flag):
     with pytest.raises(CaptioningError) as refused:
         DecodeOptions(**values)
     assert str(refused.value).startswith(flag)
@@ -97,6 +106,29 @@ def test_the_edges_of_what_is_allowed(record, values):
         assert getattr(record(**values), name) == value
 
 
+def test_a_list_of_words_is_as_good_as_a_tuple():
+    assert DecodeOptions(force=["dog", "cat"]) == DecodeOptions(force=("dog", "cat"))
+
+
+def test_single_options_are_changed_by_name():
+    assert changed(DecodeOptions(max_length=9), num_beams=5) == DecodeOptions(max_length=9, num_beams=5)
+    assert changed(DecodeOptions()) == DecodeOptions()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("num_beam", "num_beams or num_captions"),
+        ("beams", "num_beams"),
+        ("maxlen", "max_length or"),
+        ("x", "strategy or"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_ones(name, nearest):
+    with pytest.raises(CaptioningError, match=rf"no option {name}; did you mean {nearest}.*\?$"):
+        changed(DecodeOptions(), **{name: 1})
+
+
 @pytest.mark.parametrize("record", RECORDS)
 def test_defaults_are_usable_and_fixed(record):
     options = record()
@@ -106,7 +138,7 @@ def test_defaults_are_usable_and_fixed(record):
 
 
 @pytest.mark.parametrize("record", RECORDS)
-def test_every_dial_explains_itself(record):
+def test_every_option_explains_itself(record):
     assert record.__doc__
     for entry in fields(record):
         assert len(entry.metadata["help"]) > 10
@@ -117,3 +149,9 @@ def test_every_dial_explains_itself(record):
 def test_presets_are_usable(preset):
     for record in RECORDS:
         record(**{entry.name: preset[entry.name] for entry in fields(record) if entry.name in preset})
+
+
+def test_every_encoder_is_downloaded_or_ours():
+    networks = {name for name, spec in ENCODERS.items() if not spec.application}
+    assert networks == set(registry.NETWORKS)
+    assert set(TEACHERS) == set(ENCODERS) - networks

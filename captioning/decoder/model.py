@@ -1,14 +1,14 @@
-"""The network: encoder, additive attention, LSTM decoder; start, step and, for training, call.
+"""The network: an encoder, Bahdanau's additive attention and an LSTM decoder.
 
-Knows nothing of words, files or search. Shapes: B images, R captions of each, T steps, L regions, D depth, V words.
-The state is a tuple of arrays (B, R, ...); one that all captions of an image share has a single row, (B, 1, ...).
-Training's call and decoding's step run the same recurrent code, `_advance`.
+Shapes: B images, R captions of each, T steps, L regions of an image, D depth of its features, V words.
+The search uses `start` and `step`, training uses `call`; both run the same recurrent code, `_advance`. The state is a
+tuple of arrays (B, R, ...). Those that all captions of an image share have a single row, (B, 1, ...).
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,9 +16,12 @@ from keras import layers, ops
 
 from captioning.options import ModelOptions
 
-State = tuple[Any, ...]
-ELSEWHERE = -1e9  # score of a region that may not be looked at
-WORD_SPREAD = 0.4  # standard deviation of the word vectors at the start: that of published GloVe
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
+
+State = tuple["Tensor", ...]
+ELSEWHERE = -1e9  # attention score of a region that is ruled out
+WORD_SPREAD = 0.4  # initial standard deviation of the word vectors, that of published GloVe
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def config_for(options: ModelOptions, vocabulary_size: int, grid: Sequence[int])
 
 
 def count_weights(config: ModelConfig) -> int:
-    """How many weights the network will have, its encoder apart, before any memory is taken for them."""
+    """The number of weights without the encoder's, computed before any memory is taken for them."""
     features, attention = config.feature_units, config.attention_units
     units, words = config.lstm_units, config.embedding_units
     image = (config.feature_depth + 3 + config.num_regions) * features + (features + 1) * attention
@@ -55,11 +58,11 @@ def count_weights(config: ModelConfig) -> int:
 
 
 def _dropout(share: float, name: str, shape: tuple[int | None, ...] | None = None) -> layers.Dropout:
-    # without a seed of its own torch would draw from a stream that no checkpoint holds
+    # without a seed, torch draws from a generator that no checkpoint saves
     return layers.Dropout(share, noise_shape=shape, seed=random.getrandbits(31), name=name)
 
 
-def _mean(values: Any, where: Any) -> Any:
+def _mean(values: "Tensor", where: "Tensor | None") -> "Tensor":
     if where is None:
         return ops.mean(values, axis=1)
     weights = ops.cast(ops.expand_dims(where, -1), values.dtype)
@@ -67,7 +70,11 @@ def _mean(values: Any, where: Any) -> Any:
 
 
 class CaptionModel(keras.Model):
-    """Writes captions from grids of features, or from images where an encoder is given to be trained along."""
+    """Generates captions from features (B, L, D), or from images where an encoder is given, to be trained along.
+
+    At every step, Bahdanau (additive) attention scores each region by its key and by a query from the hidden state,
+    score = v . tanh(key + query). The softmax of the scores weighs the regions' values into the context of the word.
+    """
 
     def __init__(self, config: ModelConfig, encoder: keras.Model | None = None) -> None:
         super().__init__(name="caption_model")
@@ -90,7 +97,7 @@ class CaptionModel(keras.Model):
         )
         self.embedding_projection = layers.Dense(4 * units, use_bias=False, name="embedding_projection")
         self.context_projection = layers.Dense(4 * units, use_bias=False, name="context_projection")
-        # query of the attention, gate of the context and the LSTM's own recurrence: one product with the hidden state
+        # one matrix product with the hidden state gives the attention's query, the context's gate and the recurrence
         self.widths = (config.attention_units, config.feature_units, 4 * units)
         self.hidden_projection = layers.Dense(sum(self.widths), name="hidden_projection")
         self.head_hidden = layers.Dense(config.embedding_units, name="head_hidden")
@@ -101,27 +108,27 @@ class CaptionModel(keras.Model):
         self.drop_outputs = _dropout(config.dropout, "drop_outputs")
         self.words_live = self.add_weight(name="words_live", initializer="ones", trainable=False)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         features = ops.zeros((1, self.config.num_regions, self.config.feature_depth))
         self.step(ops.zeros((1, 1), dtype="int32"), self._start(features, 1, training=False))
         self.built = True
 
     def set_word_vectors(self, matrix: np.ndarray) -> None:
-        """Starts the embedding from (V, embedding_units) vectors, brought to the spread that suits the network."""
+        """Initialises the embedding from (V, embedding_units) vectors, scaled to WORD_SPREAD."""
         self.embedding.embeddings.assign(matrix * (WORD_SPREAD / matrix.std()))
 
     def train_words(self, live: bool) -> None:
-        """Whether the word vectors learn; while they do not, they are still looked up."""
+        """Makes the word vectors trainable, or keeps them fixed, which needs no new compilation."""
         self.words_live.assign(float(live))
 
-    def start(self, features: Any, num_rows: int = 1, where: Any = None) -> State:
+    def start(self, features: "Tensor", num_rows: int = 1, where: "Tensor | None" = None) -> State:
         """The state before the first word: (B, L, D) -> keys and values (B, 1, L, .), hidden and cell (B, R, .).
 
-        where (B, L), true for some region at least, confines the attention to its regions and is kept in the state.
+        where (B, L), true for one region or more, confines the attention to these regions and is part of the state.
         """
         return self._start(features, num_rows, where, training=False)
 
-    def _start(self, features: Any, num_rows: int, where: Any = None, *, training: bool) -> State:
+    def _start(self, features: "Tensor", num_rows: int, where: "Tensor | None" = None, *, training: bool) -> State:
         if len(features.shape) == 4:
             assert self.encoder is not None, "images need a model with an encoder"
             features = self.encoder(features, training=training)
@@ -134,22 +141,24 @@ class CaptionModel(keras.Model):
         keys, values, *confined = [ops.expand_dims(part, 1) for part in shared]
         return keys, values, *rows, *confined
 
-    def step(self, tokens: Any, state: State) -> tuple[Any, State, Any]:
-        """One word further: (B, R) tokens -> log-probabilities (B, R, V), the next state, attention (B, R, L)."""
+    def step(self, tokens: "Tensor", state: State) -> tuple["Tensor", State, "Tensor"]:
+        """One step: tokens (B, R) -> log-probabilities (B, R, V), the next state, attention (B, R, L)."""
         words = self._embed(tokens)
         context, state, attention = self._advance(self.embedding_projection(words), state)
         logits = self._head(words, state[2], context, training=False)
         return ops.log_softmax(logits, axis=-1), state, attention
 
-    def _embed(self, tokens: Any) -> Any:
+    def _embed(self, tokens: "Tensor") -> "Tensor":
         words = self.embedding(tokens)
         live = ops.cast(self.words_live, words.dtype)
         return live * words + (1 - live) * ops.stop_gradient(words)
 
-    def _advance(self, word_part: Any, state: State) -> tuple[Any, State, Any]:
+    def _advance(self, word_part: "Tensor", state: State) -> tuple["Tensor", State, "Tensor"]:
+        """One step of attention and LSTM: the context (B, R, F), the next state, attention (B, R, L)."""
         keys, values, hidden, cell, *confined = state
         edges = np.cumsum(self.widths)[:-1].tolist()
         query, gate, recurrent = ops.split(self.hidden_projection(hidden), edges, axis=-1)
+        # Bahdanau (additive) attention: v . tanh(key + query) for every region
         scores = self.attention_score(ops.tanh(keys + ops.expand_dims(ops.cast(query, "float32"), 2)))
         scores = ops.where(confined[0], scores[..., 0], ELSEWHERE) if confined else scores[..., 0]
         attention = ops.softmax(scores, axis=-1)  # (B, R, L)
@@ -160,16 +169,17 @@ class CaptionModel(keras.Model):
         hidden = ops.sigmoid(output) * ops.tanh(cell)
         return context, (keys, values, hidden, cell, *confined), attention
 
-    def _penalise(self, attention: Any, weights: Any) -> None:
-        looked = ops.sum(attention * ops.expand_dims(weights, -1), axis=2)  # (B, R, L), ideally the same everywhere
-        fair = ops.sum(weights, axis=2, keepdims=True) / looked.shape[-1]
-        self.add_loss(self.config.attention_penalty * ops.mean(ops.sum(ops.square(looked - fair), axis=-1)))
+    def _penalise(self, attention: "Tensor", weights: "Tensor") -> None:
+        """Doubly stochastic attention: adds a loss where the regions of an image get unequal shares over a caption."""
+        shares = ops.sum(attention * ops.expand_dims(weights, -1), axis=2)  # (B, R, L)
+        equal = ops.sum(weights, axis=2, keepdims=True) / shares.shape[-1]
+        self.add_loss(self.config.attention_penalty * ops.mean(ops.sum(ops.square(shares - equal), axis=-1)))
 
-    def _head(self, words: Any, hidden: Any, context: Any, *, training: bool) -> Any:
+    def _head(self, words: "Tensor", hidden: "Tensor", context: "Tensor", *, training: bool) -> "Tensor":
         outputs = self.head_hidden(hidden) + self.head_context(context) + words
         return ops.cast(self.head(self.drop_outputs(outputs, training=training)), "float32")
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+    def call(self, inputs: dict[str, Any], training: bool = False) -> "Tensor":
         """Logits (B, R, T, V) of the next words, given "features" (B, L, D) or images and "tokens" (B, R, T)."""
         tokens = inputs["tokens"]
         state = self._start(inputs["features"], tokens.shape[1], training=training)

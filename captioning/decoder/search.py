@@ -1,14 +1,14 @@
-"""Captions out of any start/step: greedy, beam, sampling, as one loop that every backend compiles.
+"""Search for captions with any start and step: greedy, beam and sampling, as one loop that every backend compiles.
 
-Knows nothing of the model, of images, or of how words are spelled. Shapes: B images, N captions sought for each,
-T steps, L regions, V words. `start(features, N)` gives a state of arrays (B, N, ...), or (B, 1, ...) where all captions
-of an image share one; `step(tokens (B, N), state)` gives log-probabilities (B, N, V), state, attention (B, N, L).
+Shapes: B images, N rows of the search for each, T steps, L regions, V words. `start(features, N)` gives a state of
+arrays (B, N, ...), or (B, 1, ...) where all rows of an image share one. `step(tokens (B, N), state)` gives
+log-probabilities (B, N, V), the next state and attention (B, N, L).
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,22 +18,25 @@ from captioning.data.tokenizer import END, PAD, START, UNKNOWN
 from captioning.options import DecodeOptions
 from captioning.runtime.devices import without_distribution
 
-NEVER = -1e9  # added to a log-probability: this word will not be chosen
-MASKED = -1e30  # instead of a candidate that does not exist, below every NEVER that has added up
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
+
+NEVER = -1e9  # added to the log-probability of a word that is ruled out
+MASKED = -1e30  # score of a candidate that does not exist, below any sum of NEVER
 
 
 class SearchResult(NamedTuple):
-    """The captions found, best first; log-probabilities are the model's own, before any penalty."""
+    """The captions found, best first; log-probabilities are the model's, before any penalty."""
 
-    tokens: Any  # (B, N, T), <end> included, then <pad>
-    log_probs: Any  # (B, N, T)
-    attention: Any  # (B, N, T, L)
-    scores: Any  # (B, N), far below zero where no such caption exists
+    tokens: "Tensor"  # (B, N, T), <end> included, then <pad>
+    log_probs: "Tensor"  # (B, N, T)
+    attention: "Tensor"  # (B, N, T, L)
+    scores: "Tensor"  # (B, N), far below zero where no such caption exists
 
 
 @dataclass(frozen=True)
 class SearchRules:
-    """What is sought, with words as ids."""
+    """The options of a search, with forced and forbidden words as ids."""
 
     options: DecodeOptions
     forced: tuple[int, ...] = ()
@@ -41,39 +44,39 @@ class SearchRules:
 
     @property
     def num_rows(self) -> int:
-        """Rows of the search for each image: beams for every number of forced words already said, or samples."""
+        """Rows of the search for each image: beams for every number of forced words so far, or samples."""
         if self.options.strategy == "beam":
             return self.options.num_beams * (len(self.forced) + 1)
         return self.options.num_captions
 
 
 class _Hypotheses(NamedTuple):
-    tokens: Any  # (B, N, T)
-    log_probs: Any  # (B, N, T)
-    attention: Any  # (B, N, T, L)
-    totals: Any  # (B, N) summed log-probabilities, penalties included
-    lengths: Any  # (B, N) words said, <end> included
-    last: Any  # (B, N) the last word
-    finished: Any  # (B, N)
+    tokens: "Tensor"  # (B, N, T)
+    log_probs: "Tensor"  # (B, N, T)
+    attention: "Tensor"  # (B, N, T, L)
+    totals: "Tensor"  # (B, N) summed log-probabilities, penalties included
+    lengths: "Tensor"  # (B, N) words so far, <end> included
+    last: "Tensor"  # (B, N) the last word
+    finished: "Tensor"  # (B, N)
 
 
 def decode(
-    start: Callable, step: Callable, features: Any, rules: SearchRules, *, prefix: Any, noise: Any
+    start: Callable, step: Callable, features: "Tensor", rules: SearchRules, *, prefix: "Tensor", noise: "Tensor"
 ) -> SearchResult:
     """The best captions for (B, L, D) features.
 
-    prefix (B, T) holds words to begin with, <pad> where the search is free; noise (B, N, T) in [0, 1) drives sampling.
+    prefix (B, T) holds the words to begin with, then <pad>; noise (B, N, T), uniform in [0, 1), drives the sampling.
     """
     choose = {"greedy": _choose_likeliest, "sample": _choose_at_random, "beam": _choose_beams}[rules.options.strategy]
     state = start(features, rules.num_rows)
     last = ops.full_like(ops.cast(noise[:, :, 0], "int32"), START)
-    _, _, attention = step(last, state)  # for its width alone, so that a compiled search leaves it out
+    _, _, attention = step(last, state)  # for its width alone; a compiled search leaves it out
     found = _nothing_yet(last, attention.shape[-1], rules)
 
-    def unfinished(time: Any, found: _Hypotheses, state: Any) -> Any:
+    def unfinished(time: "Tensor", found: _Hypotheses, state: tuple["Tensor", ...]) -> "Tensor":
         return ops.logical_and(time < rules.options.max_length, ops.logical_not(ops.all(found.finished)))
 
-    def one_step(time: Any, found: _Hypotheses, state: Any) -> tuple[Any, ...]:
+    def one_step(time: "Tensor", found: _Hypotheses, state: tuple["Tensor", ...]) -> tuple["Tensor", ...]:
         log_probs, state, attention = step(found.last, state)
         log_probs = ops.cast(log_probs, "float32")
         allowed = _apply_rules(log_probs, found, rules, time, prefix)
@@ -88,22 +91,24 @@ def decode(
     return _rank(found, rules)
 
 
-def _nothing_yet(last: Any, num_regions: int, rules: SearchRules) -> _Hypotheses:
+def _nothing_yet(last: "Tensor", num_regions: int, rules: SearchRules) -> _Hypotheses:
     steps = rules.options.max_length
     empty = ops.repeat(ops.expand_dims(last * 0, -1), steps, axis=-1)
     totals = ops.cast(empty[..., 0], "float32")
-    if rules.options.strategy == "beam":  # one live beam; the others would only repeat it
+    if rules.options.strategy == "beam":  # one beam at first; the others would repeat it
         totals = totals + _constant(np.where(np.arange(rules.num_rows) == 0, 0, NEVER))
-    looked = ops.repeat(ops.expand_dims(ops.cast(empty, "float32"), -1), num_regions, axis=-1)
+    attention = ops.repeat(ops.expand_dims(ops.cast(empty, "float32"), -1), num_regions, axis=-1)
     return _Hypotheses(
-        empty, ops.cast(empty, "float32"), looked, totals, empty[..., 0], last, ops.not_equal(last, START)
+        empty, ops.cast(empty, "float32"), attention, totals, empty[..., 0], last, ops.not_equal(last, START)
     )
 
 
-def _apply_rules(log_probs: Any, found: _Hypotheses, rules: SearchRules, time: Any, prefix: Any) -> Any:
+def _apply_rules(
+    log_probs: "Tensor", found: _Hypotheses, rules: SearchRules, time: "Tensor", prefix: "Tensor"
+) -> "Tensor":
     options, size, own = rules.options, log_probs.shape[-1], log_probs
     never = np.zeros(size)
-    never[[PAD, START, UNKNOWN, *rules.forbidden]] = 10 * NEVER  # even where the other rules leave no word at all
+    never[[PAD, START, UNKNOWN, *rules.forbidden]] = 10 * NEVER  # even where the other rules leave no word
     if options.repetition_penalty != 1:
         used = ops.any(ops.expand_dims(found.tokens, -1) == ops.arange(size), axis=2)
         log_probs = ops.where(used, log_probs * options.repetition_penalty, log_probs)
@@ -112,26 +117,26 @@ def _apply_rules(log_probs: Any, found: _Hypotheses, rules: SearchRules, time: A
     is_end = ops.arange(size) == END
     too_early = ops.expand_dims(time < options.min_length, 0)
     if rules.forced:
-        too_early = ops.logical_or(too_early, ops.logical_not(ops.all(_said(found.tokens, rules), axis=-1)))
+        too_early = ops.logical_or(too_early, ops.logical_not(ops.all(_contained(found.tokens, rules), axis=-1)))
         too_early = ops.expand_dims(too_early, -1)
     log_probs = log_probs + _constant(never) + NEVER * ops.cast(ops.logical_and(too_early, is_end), "float32")
     wanted = ops.expand_dims(ops.take(prefix, time, axis=1), (1, 2))  # (B, 1, 1)
     elsewhere = ops.logical_and(wanted != PAD, wanted != ops.arange(size))
-    log_probs = ops.where(elsewhere, NEVER, ops.where(wanted != PAD, own, log_probs))  # a prefix stands above the rules
+    log_probs = ops.where(elsewhere, NEVER, ops.where(wanted != PAD, own, log_probs))  # a prefix overrides the rules
     only_pad = np.where(np.arange(size) == PAD, 0, NEVER)
     return ops.where(ops.expand_dims(found.finished, -1), _constant(only_pad), log_probs)
 
 
-def _said(tokens: Any, rules: SearchRules) -> Any:
+def _contained(tokens: "Tensor", rules: SearchRules) -> "Tensor":
     return ops.any(ops.expand_dims(tokens, -1) == _constant(rules.forced, "int32"), axis=2)  # (B, N, forced words)
 
 
-def _without_repeats(log_probs: Any, tokens: Any, size: int, time: Any) -> Any:
-    """The log-probabilities (B, N, V), but those of words that would say some `size` words in a row again.
+def _without_repeats(log_probs: "Tensor", tokens: "Tensor", size: int, time: "Tensor") -> "Tensor":
+    """The log-probabilities (B, N, V), with the words ruled out that would repeat an n-gram of this size.
 
-    From two words a row on, no word follows itself either.
+    From size 2 on, no word follows itself either.
     """
-    count = tokens.shape[2] - size + 1  # runs in a caption, and the last word of each
+    count = tokens.shape[2] - size + 1  # n-grams in a caption
     if count < 1:
         return log_probs
     last = tokens[:, :, size - 1 :]
@@ -141,8 +146,8 @@ def _without_repeats(log_probs: Any, tokens: Any, size: int, time: Any) -> Any:
         again = ops.logical_and(again, tokens[:, :, place : place + count] == ops.expand_dims(latest, -1))
     ruled_out = ops.where(again, last, PAD)  # <pad> cannot be chosen anyway
     if size > 1:
-        just_said = ops.take(tokens, ops.maximum(time - 1, 0), axis=2)  # <pad> before the first word
-        ruled_out = ops.concatenate([ruled_out, ops.expand_dims(just_said, -1)], axis=-1)
+        latest_word = ops.take(tokens, ops.maximum(time - 1, 0), axis=2)  # <pad> before the first word
+        ruled_out = ops.concatenate([ruled_out, ops.expand_dims(latest_word, -1)], axis=-1)
     ruled_out = ops.reshape(ruled_out, (-1, ruled_out.shape[-1]))
     flat = ops.reshape(log_probs, (-1,))
     rows = ops.expand_dims(ops.arange(ops.shape(ruled_out)[0]) * log_probs.shape[-1], -1)
@@ -151,12 +156,16 @@ def _without_repeats(log_probs: Any, tokens: Any, size: int, time: Any) -> Any:
     return ops.reshape(flat, (-1, *log_probs.shape[1:]))
 
 
-def _choose_likeliest(log_probs: Any, found: _Hypotheses, rules: SearchRules, noise: Any) -> tuple[Any, Any, Any]:
+def _choose_likeliest(
+    log_probs: "Tensor", found: _Hypotheses, rules: SearchRules, noise: "Tensor"
+) -> tuple["Tensor", "Tensor", "Tensor"]:
     words = ops.cast(ops.argmax(log_probs, axis=-1), "int32")
     return _same_rows(words), words, _pick(log_probs, words)
 
 
-def _choose_at_random(log_probs: Any, found: _Hypotheses, rules: SearchRules, noise: Any) -> tuple[Any, Any, Any]:
+def _choose_at_random(
+    log_probs: "Tensor", found: _Hypotheses, rules: SearchRules, noise: "Tensor"
+) -> tuple["Tensor", "Tensor", "Tensor"]:
     options = rules.options
     scaled = log_probs / options.temperature
     likeliest_first = -ops.sort(-scaled, axis=-1)
@@ -172,38 +181,40 @@ def _choose_at_random(log_probs: Any, found: _Hypotheses, rules: SearchRules, no
     return _same_rows(words), words, _pick(log_probs, words)
 
 
-def _choose_beams(log_probs: Any, found: _Hypotheses, rules: SearchRules, noise: Any) -> tuple[Any, Any, Any]:
+def _choose_beams(
+    log_probs: "Tensor", found: _Hypotheses, rules: SearchRules, noise: "Tensor"
+) -> tuple["Tensor", "Tensor", "Tensor"]:
     beams, banks, size = rules.options.num_beams, len(rules.forced) + 1, log_probs.shape[-1]
     lengths = ops.cast(ops.where(found.finished, found.lengths, found.lengths + 1), "float32")
     weights = ops.expand_dims(lengths**-rules.options.length_penalty, -1)
     candidates = (ops.expand_dims(found.totals, -1) + log_probs) * weights
     candidates = ops.reshape(candidates, (-1, banks, beams, size))
-    if banks > 1:  # a beam that says a forced word moves to the next bank; each bank keeps its own best
-        unsaid = ops.logical_not(_said(found.tokens, rules))
-        says = _constant(np.asarray(rules.forced)[:, None] == np.arange(size), "bool")
-        moves = ops.any(ops.logical_and(ops.expand_dims(unsaid, -1), says), axis=2)
+    if banks > 1:  # a beam that adds a forced word moves to the next bank; each bank keeps its own best
+        missing = ops.logical_not(_contained(found.tokens, rules))
+        adds = _constant(np.asarray(rules.forced)[:, None] == np.arange(size), "bool")
+        moves = ops.any(ops.logical_and(ops.expand_dims(missing, -1), adds), axis=2)
         moves = ops.reshape(moves, (-1, banks, beams, size))
         moving = ops.where(moves, candidates, MASKED)
         arriving = ops.concatenate([ops.full_like(moving[:, :1], MASKED), moving[:, :-1]], axis=1)
         candidates = ops.concatenate([arriving, ops.where(moves, MASKED, candidates)], axis=2)
     _, best = ops.top_k(ops.reshape(candidates, (-1, banks, candidates.shape[2] * size)), beams)
     best = ops.cast(best, "int32")
-    before = (candidates.shape[2] - beams) // beams  # banks one row may have come from, besides its own
+    before = (candidates.shape[2] - beams) // beams  # banks that a row can come from, besides its own
     parents = _constant((np.arange(banks)[:, None] - before) * beams, "int32") + best // size
     parents = ops.maximum(ops.reshape(parents, (-1, banks * beams)), 0)
     words = ops.reshape(best % size, (-1, banks * beams))
     return parents, words, _pick(_gather(log_probs, parents), words)
 
 
-def _constant(values: Any, dtype: str = "float32") -> Any:
+def _constant(values: "np.ndarray | Sequence[int]", dtype: str = "float32") -> "Tensor":
     return ops.convert_to_tensor(np.asarray(values).astype(dtype))
 
 
-def _same_rows(words: Any) -> Any:
+def _same_rows(words: "Tensor") -> "Tensor":
     return ops.zeros_like(words) + ops.arange(words.shape[1], dtype="int32")
 
 
-def _gather(array: Any, parents: Any) -> Any:
+def _gather(array: "Tensor", parents: "Tensor") -> "Tensor":
     """Rows `parents` (B, M) of an array (B, N, ...); one row shared by all stays as it is."""
     if array.shape[1] == 1:
         return array
@@ -212,11 +223,13 @@ def _gather(array: Any, parents: Any) -> Any:
     return ops.reshape(ops.take(ops.reshape(array, (-1, *rest)), flat, axis=0), (-1, parents.shape[1], *rest))
 
 
-def _pick(array: Any, words: Any) -> Any:
+def _pick(array: "Tensor", words: "Tensor") -> "Tensor":
     return ops.take_along_axis(array, ops.expand_dims(words, -1), axis=-1)[..., 0]
 
 
-def _extend(found: _Hypotheses, time: Any, words: Any, added: Any, own: Any, attention: Any) -> _Hypotheses:
+def _extend(
+    found: _Hypotheses, time: "Tensor", words: "Tensor", added: "Tensor", own: "Tensor", attention: "Tensor"
+) -> _Hypotheses:
     now = ops.arange(found.tokens.shape[2]) == time
     alive = ops.cast(ops.logical_not(found.finished), "int32")
     return _Hypotheses(
@@ -233,7 +246,7 @@ def _extend(found: _Hypotheses, time: Any, words: Any, added: Any, own: Any, att
 def _rank(found: _Hypotheses, rules: SearchRules) -> SearchResult:
     lengths = ops.cast(ops.maximum(found.lengths, 1), "float32")
     scores = found.totals * lengths**-rules.options.length_penalty
-    if rules.options.strategy == "beam":  # only beams that said every forced word
+    if rules.options.strategy == "beam":  # only beams with every forced word
         found = _Hypotheses(*(part[:, -rules.options.num_beams :] for part in found))
         scores = scores[:, -rules.options.num_beams :]
     scores, order = ops.top_k(scores, rules.options.num_captions)
@@ -245,7 +258,7 @@ def _rank(found: _Hypotheses, rules: SearchRules) -> SearchResult:
 class CaptionSearch(keras.Model):
     """A search over one model, compiled by the backend at the first batch.
 
-    One that is asked `often`, in batches of one size, is worth XLA's compilation: seconds, and then a third faster.
+    `jit` compiles with XLA, which takes seconds and makes many batches of one size a third faster.
     """
 
     def __init__(self, model: Any, rules: SearchRules, *, jit: bool = False) -> None:
@@ -271,9 +284,9 @@ class CaptionSearch(keras.Model):
         where: np.ndarray | None = None,
         rng: np.random.Generator | None = None,
     ) -> SearchResult:
-        """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays; `chance` drives sampling.
+        """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays; `rng` drives the sampling.
 
-        prefix (B, T) holds words to begin with, then <pad>; where (B, L) is true for the regions that may be looked at.
+        prefix (B, T) holds the words to begin with, then <pad>; where (B, L) is true for the regions of the attention.
         """
         options, count = self.rules.options, len(features)
         prefix = np.zeros((count, options.max_length), "int32") if prefix is None else prefix

@@ -1,12 +1,12 @@
-"""Images to grids of feature vectors, and the cache that keeps them.
+"""Images to grids of feature vectors, and the cache that keeps them on disk.
 
-Knows nothing of captions. A grid is (L, D): L regions, row by row from the top left, of depth D.
+A grid is (L, D): L regions, row by row from the top left, of depth D.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from captioning.encoders.views import view
 from captioning.errors import StorageError
 from captioning.runtime.files import explain_disk_errors, require_space
+from captioning.runtime.read_ahead import map_ahead
 
 if TYPE_CHECKING:
     import keras
@@ -65,76 +66,67 @@ class Rows:
 
 @dataclass(frozen=True)
 class Features:
-    """What the network is shown: `array[rows[image]]` for every image; `views` has the rows of its other looks."""
+    """The input of the network: `array[rows[image]]` for every image; `views` has the rows of its other views."""
 
     array: np.ndarray
     rows: dict[Path, int]
     views: dict[Path, list[int]] = field(default_factory=dict)
 
 
-Look = tuple[str, int]  # content hash of an image, number of the view
-Seen = Iterator[tuple[list[Look], np.ndarray]]  # looks and their rows, (N, L, D) or (N, H, W, 3), in any order
+View = tuple[str, int]  # content hash of an image, number of the view
+Batches = Iterator[tuple[list[View], np.ndarray]]  # views and their rows, (N, L, D) or (N, H, W, 3), in any order
+Compute = Callable[[dict[View, Path]], Batches]
 
 
 def read_features(
-    images: dict[Path, str],
+    images: Mapping[Path, str],
     folder: Path,
     *,
     image_size: int,
     encoder: "keras.Model | None" = None,
     views: Mapping[Path, Sequence[int]] | None = None,
-    elsewhere: Callable[[dict[Look, Path]], Seen] | None = None,
+    compute: Compute | None = None,
 ) -> Features:
     """The grids of images {file: content hash}, computed where the cache lacks them; without encoder, pixels.
 
-    The images that `views` names are looked at in those other ways too; `elsewhere` does it, if not this process.
+    `views` adds numbered views of some images. `compute` replaces this process where others compute the features.
     """
     views = views or {}
     shape = encoder.output_shape[1:] if encoder else (image_size, image_size, 3)
     cache = Rows(folder, shape, "float16" if encoder else "uint8")
     wanted = {(digest, 0): image for image, digest in images.items()}
     wanted |= {(images[image], number): image for image, numbers in views.items() for number in numbers}
-    missing = {look: image for look, image in wanted.items() if _name(look) not in cache.index}
+    missing = {each: image for each, image in wanted.items() if _name(each) not in cache.index}
     require_space(folder, len(missing) * cache.row_bytes)
-    for looks, seen in elsewhere(missing) if elsewhere else look_at(missing, image_size, encoder):
-        cache.add(list(map(_name, looks)), seen)
-    rows = {image: cache.index[digest] for image, digest in images.items()}
+    for batch, rows in compute(missing) if compute else compute_features(missing, image_size, encoder):
+        cache.add(list(map(_name, batch)), rows)
+    first = {image: cache.index[digest] for image, digest in images.items()}
     others = {
         image: [cache.index[_name((images[image], number))] for number in numbers] for image, numbers in views.items()
     }
-    return Features(cache.open(), rows, others)
+    return Features(cache.open(), first, others)
 
 
-def _name(look: Look) -> str:
-    return f"{look[0]}.{look[1]}" if look[1] else look[0]
+def _name(each: View) -> str:
+    return f"{each[0]}.{each[1]}" if each[1] else each[0]
 
 
-def look_at(missing: dict[Look, Path], image_size: int, encoder: "keras.Model | None") -> Seen:
-    """The grids of these looks, batch by batch, as the cache keeps them; without encoder, their pixels."""
-    for looks, pixels in _decoded(missing, image_size):
-        yield looks, _encoded(encoder, pixels) if encoder else pixels
+def compute_features(missing: dict[View, Path], image_size: int, encoder: "keras.Model | None") -> Batches:
+    """The grids of these views, batch by batch, as the cache keeps them; without encoder, their pixels.
 
-
-def _decoded(missing: dict[Look, Path], image_size: int) -> Seen:
-    """Batches of decoded images; the next batches are decoded while the caller works on this one."""
-    looks = list(missing)
-    batches = [looks[first : first + BATCH] for first in range(0, len(looks), BATCH)]
-    with (
-        ThreadPoolExecutor() as pool,
-        tqdm(total=len(looks), desc="features", unit="image", disable=None if looks else True) as bar,
-    ):
-        begin = lambda batch: [pool.submit(view, missing[which], image_size, *which) for which in batch]  # noqa: E731
-        waiting = [begin(batch) for batch in batches[:2]]
-        for number, batch in enumerate(batches):
-            if number + 2 < len(batches):
-                waiting.append(begin(batches[number + 2]))
-            yield batch, np.stack([future.result() for future in waiting.pop(0)])
+    The next two batches are decoded while the caller works on one.
+    """
+    decoded = map_ahead(lambda each: view(missing[each], image_size, *each), missing, 2 * BATCH)
+    with tqdm(total=len(missing), desc="features", unit="image", disable=None if missing else True) as bar:
+        while batch := list(islice(decoded, BATCH)):
+            pixels = np.stack([image for _, image in batch])
+            yield [each for each, _ in batch], _encode(encoder, pixels) if encoder else pixels
             bar.update(len(batch))
 
 
-def _encoded(encoder: "keras.Model", pixels: np.ndarray) -> np.ndarray:
+def _encode(encoder: "keras.Model", pixels: np.ndarray) -> np.ndarray:
     padded = np.concatenate([pixels, np.repeat(pixels[-1:], BATCH - len(pixels), axis=0)])  # one shape, compiled once
     grids = np.asarray(encoder.predict_on_batch(padded), dtype="float32")[: len(pixels)]
     if not np.isfinite(grids).all():
-        raise StorageError("The encoder gave features that are not numbers; check --encoder-weights.")
+        raise StorageError("The encoder produced NaN or infinite features; check the file of --encoder-weights.")
     return np.clip(grids, -65504, 65504).astype("float16")

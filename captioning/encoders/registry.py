@@ -1,11 +1,10 @@
-"""The encoders by name: what builds each, its input size, its last stage, its weights.
+"""Builds the encoders of options.ENCODERS by name, with their weights, and tells two encoders apart.
 
 An encoder maps images (B, H, W, 3), 0 to 255, to grids (B, L, D): L regions, row by row from the top left.
 """
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from captioning.encoders.networks import pocket, tiny
 from captioning.errors import DataError
+from captioning.options import ENCODERS
 from captioning.runtime.devices import without_distribution
 
 if TYPE_CHECKING:
@@ -20,45 +20,31 @@ if TYPE_CHECKING:
 
 
 PROBES = 8
+NETWORKS = {"tiny": tiny, "pocket": pocket}  # our own, which nobody can download
 
 
-@dataclass(frozen=True)
-class EncoderKind:
-    """One network of keras.applications: where it is, its usual input side, how its last stage's layers are called."""
-
-    module: str
-    constructor: str
-    image_size: int
-    last_stage: tuple[str, ...]
-
-
-APPLICATIONS = {
-    "resnet50": EncoderKind("resnet", "ResNet50", 224, ("conv5_",)),
-    "resnet101": EncoderKind("resnet", "ResNet101", 224, ("conv5_",)),
-    "mobilenetv2": EncoderKind("mobilenet_v2", "MobileNetV2", 224, ("block_14", "block_15", "block_16", "Conv_1")),
-    "efficientnetv2b0": EncoderKind("efficientnet_v2", "EfficientNetV2B0", 224, ("block6", "top_")),
+RESNET = (("conv1_",), ("conv2_",), ("conv3_",), ("conv4_",), ("conv5_",))
+MOBILENET = (
+    ("Conv1", "bn_Conv1", "expanded_conv_"),
+    ("block_1_", "block_2_"),
+    ("block_3_", "block_4_", "block_5_"),
+    ("block_6_", "block_7_", "block_8_", "block_9_"),
+    ("block_10_", "block_11_", "block_12_", "block_13_"),
+    ("block_14_", "block_15_", "block_16_", "Conv_1"),
+)
+EFFICIENTNET = (("stem_",), ("block1",), ("block2",), ("block3",), ("block4",), ("block5",), ("block6", "top_"))
+STAGES = {  # first to last: what the names of a stage's layers begin with; an encoder that is not here has one stage
+    "resnet50": RESNET,
+    "resnet101": RESNET,
+    "mobilenetv2": MOBILENET,
+    "efficientnetv2b0": EFFICIENTNET,
 }
-
-
-@dataclass(frozen=True)
-class OwnKind:
-    """One network of our own: what builds it, its usual input side; all of its layers are its last stage."""
-
-    network: Callable[[Any], Any]
-    image_size: int
-    is_taught: bool  # by a teacher, before a captioner is trained on it
-    last_stage: tuple[str, ...] = ("",)
-
-
-OWN = {"tiny": OwnKind(tiny, 132, False), "pocket": OwnKind(pocket, 128, True)}
-
-
-KINDS: dict[str, EncoderKind | OwnKind] = APPLICATIONS | OWN
+ONE_STAGE = (("",),)
 
 
 def image_size_of(name: str, image_size: int = 0) -> int:
-    """The side of the square an encoder looks at: the one asked for, or its usual one."""
-    return image_size or KINDS[name].image_size
+    """The side of an encoder's square input: the one asked for, or its usual one."""
+    return image_size or ENCODERS[name].image_size
 
 
 def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> "keras.Model":
@@ -67,15 +53,17 @@ def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> 
 
     size = image_size_of(name, image_size)
     images = keras.Input((size, size, 3), name="images")
-    if name in OWN:
-        grid = OWN[name].network(keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images))
+    if name in NETWORKS:
+        grid = NETWORKS[name](keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(images))
     else:
-        grid = _application(APPLICATIONS[name], weights, size)(_preprocessing(name)(images))
+        module, _, constructor = ENCODERS[name].application.partition(".")
+        network = _application(module, constructor, weights, size)
+        grid = network(_preprocessing(module)(images))
     encoder = keras.Model(images, keras.layers.Reshape((-1, grid.shape[-1]))(grid), name=name)
     encoder.jit_compile = keras.backend.backend() == "jax"
     with without_distribution():
         encoder.make_predict_function()
-    if name in OWN and OWN[name].is_taught and weights != "none":
+    if ENCODERS[name].is_distilled and weights != "none":
         _load_own(encoder, weights)
     return encoder
 
@@ -83,30 +71,30 @@ def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> 
 def _load_own(encoder: "keras.Model", weights: str) -> None:
     if weights == "imagenet":
         raise DataError(
-            f"The {encoder.name} encoder has no ImageNet weights; `captioning distill DATA` makes its weights, "
-            "give the file with --encoder-weights FILE."
+            f"The {encoder.name} encoder has no ImageNet weights: create its weights with captioning distill DATA, "
+            "then give the file with --encoder-weights FILE."
         )
     _load(encoder, weights, f"the {encoder.name} encoder")
 
 
-def _preprocessing(name: str) -> Any:
+def _preprocessing(module: str) -> "keras.layers.Layer":
     import keras
 
-    module = getattr(keras.applications, APPLICATIONS[name].module)
-    return keras.layers.Lambda(module.preprocess_input, dtype="float32", name="preprocessing")
+    preprocess = getattr(keras.applications, module).preprocess_input
+    return keras.layers.Lambda(preprocess, dtype="float32", name="preprocessing")
 
 
-def _application(kind: EncoderKind, weights: str, size: int) -> "keras.Model":
+def _application(module: str, constructor: str, weights: str, size: int) -> "keras.Model":
     import keras
 
-    build = getattr(getattr(keras.applications, kind.module), kind.constructor)
+    build = getattr(getattr(keras.applications, module), constructor)
     options = {"include_top": False, "input_shape": (size, size, 3)}
     if weights == "none":
         return build(weights=None, **options)
     if weights == "imagenet":
-        return _fetched(build, kind.constructor, options)
+        return _fetched(build, constructor, options)
     network = build(weights=None, **options)
-    _load(network, weights, f"{kind.constructor} without its top")
+    _load(network, weights, f"{constructor} without its top")
     return network
 
 
@@ -124,25 +112,42 @@ def _fetched(build: Callable, constructor: str, options: dict[str, Any]) -> "ker
         return build(weights="imagenet", **options)
     except Exception as error:  # Keras raises a bare Exception where a download fails
         raise DataError(
-            f"The ImageNet weights of {constructor} could not be fetched ({str(error).splitlines()[0]}); go online "
+            f"The ImageNet weights of {constructor} could not be downloaded ({str(error).splitlines()[0]}); go online "
             f"once, or give a file with --encoder-weights FILE; --dataset scenes needs none."
         ) from error
 
 
-def open_last_stage(encoder: "keras.Model") -> int:
-    """Makes only the last stage of an encoder trainable, batch norms excepted; returns how many weights that frees."""
+def open_stages(encoder: "keras.Model", count: int = 1) -> int:
+    """Make the last `count` stages of an encoder trainable, all of them with 0; return how many weights that are.
+
+    Batch norms stay frozen. Published encoders drop no residual branch.
+    """
     import keras
 
+    names = tuple(name for stage in STAGES.get(encoder.name, ONE_STAGE)[-count:] for name in stage)
     encoder.trainable = True
     for layer in _network(encoder).layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = layer.name.startswith(KINDS[encoder.name].last_stage) and not is_norm
+        layer.trainable = layer.name.startswith(names) and not is_norm
+        if isinstance(layer, keras.layers.Dropout) and encoder.name in STAGES:
+            layer.rate = 0  # its random state would be missing from torch's checkpoints
     return len(encoder.trainable_weights)
 
 
-def earlier_weights(encoder: "keras.Model") -> list[Any]:
-    """The weights before the last stage of an encoder, which no training of ours changes."""
-    last_stage = KINDS[encoder.name].last_stage
+def rate_factors(encoder: "keras.Model") -> dict[str, float]:
+    """The fraction of the learning rate for each weight, by its path: halved with every stage before the last."""
+    return {
+        weight.path: 0.5**depth
+        for depth, stage in enumerate(reversed(STAGES.get(encoder.name, ONE_STAGE)))
+        for layer in _network(encoder).layers
+        if layer.name.startswith(stage)
+        for weight in layer.weights
+    }
+
+
+def earlier_weights(encoder: "keras.Model") -> list["keras.Variable"]:
+    """The weights before the last stage of an encoder, which fine-tuning of that stage alone does not change."""
+    last_stage = STAGES.get(encoder.name, ONE_STAGE)[-1]
     layers = [layer for layer in _network(encoder).layers if not layer.name.startswith(last_stage)]
     return [weight for layer in layers for weight in layer.weights]
 
@@ -170,7 +175,7 @@ def digest_of(model: "keras.Model") -> str:
 
 
 def probe(encoder: "keras.Model") -> list[float]:
-    """What an encoder answers to one fixed picture: eight numbers by which two encoders can be told apart."""
+    """The output of an encoder for one fixed picture, as eight numbers that differ between encoders."""
     size = encoder.input_shape[1]
     ramp = np.linspace(0, 255, size, dtype="float32")
     picture = np.stack(

@@ -1,6 +1,6 @@
-"""Other looks at a picture, so that an encoder shows a captioner, or a student, more than one grid of it.
+"""Views of an image for training: the image itself, its mirror image, crops.
 
-Knows nothing of captions. Which look it is follows from the image and the look's number alone.
+A view is a function of the image and the view's number.
 """
 
 from pathlib import Path
@@ -10,14 +10,14 @@ from PIL import Image
 
 from captioning.data.images import read_image
 
-SMALLEST = 0.75  # side of a crop, as a share of the picture's, of which what was said of the picture still holds
-CLOSEST = 0.5  # side of a closer look
+SMALLEST = 0.75  # least side of a crop, as a share of the image's; captions of the image still fit it
+CLOSEST = 0.5  # least side of a zoomed view
 
 
 def view(image: Path, size: int, digest: str, number: int) -> np.ndarray:
-    """The picture (size, size, 3) as it is (0), mirrored (1), a crop (2, 3, ...), a closer look (-1, -2, ...).
+    """The image (size, size, 3) unchanged (0), mirrored (1), cropped (2, 3, ...) or zoomed (-1, -2, ...).
 
-    Odd ones are mirrored. A closer look is as sharp as any other.
+    Odd numbers are mirrored. A zoomed view is read at twice the size, so it is as sharp as the others.
     """
     smallest, finer = (CLOSEST, round(1 / CLOSEST)) if number < 0 else (SMALLEST, 1)
     pixels = read_image(image, size=finer * size)
@@ -26,7 +26,13 @@ def view(image: Path, size: int, digest: str, number: int) -> np.ndarray:
         return mirrored
     rng = np.random.default_rng([int(digest[:12], 16), number % 2**32])
     share = rng.uniform(smallest, 1)
-    left, top = rng.uniform(0, 1 - share, 2) * len(pixels)
-    box = (left, top, left + share * len(pixels), top + share * len(pixels))
-    picture = Image.fromarray(np.ascontiguousarray(mirrored))
+    left, top = rng.uniform(0, 1 - share, 2)
+    return cropped(mirrored, left, top, share, size)
+
+
+def cropped(pixels: np.ndarray, left: float, top: float, share: float, size: int) -> np.ndarray:
+    """A square part of a square picture (H, H, 3), resized to (size, size, 3); corner and side are fractions of H."""
+    side = len(pixels)
+    box = (left * side, top * side, (left + share) * side, (top + share) * side)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=box))

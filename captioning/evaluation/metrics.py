@@ -1,7 +1,7 @@
 """Scores of predicted captions against references: BLEU-1..4, METEOR, ROUGE-L and CIDEr-D, with 95 % intervals.
 
-Captions are strings of tokens with single spaces, normalised by the caller. Knows nothing of images or models.
-Each metric is a table of per-image statistics and a function of its column sums, so a bootstrap only reweighs the rows.
+Captions are strings of tokens with single spaces, normalised by the caller. Each metric is a table of per-image
+statistics and a function of its column sums. So a bootstrap only reweighs the rows.
 """
 
 import importlib.metadata
@@ -33,11 +33,11 @@ class Score:
 def score(
     predictions: Sequence[str], references: References, *, java: bool = False, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Score]:
-    """Score one prediction per image against that image's references; the intervals come from resampling images.
+    """Score one prediction per image against that image's references. Intervals come from resampling the images.
 
-    With `java`, METEOR is METEOR 1.5 where pycocoevalcap and a Java are found; otherwise "METEOR-nltk-exact-stem",
-    whose numbers differ from METEOR's and must not be compared with them. CIDEr-D's document frequencies come from
-    all the references and stay fixed while resampling.
+    With `java`, METEOR is METEOR 1.5 if pycocoevalcap and Java are found. Otherwise it is "METEOR-nltk-exact-stem",
+    whose values are not comparable with METEOR's. CIDEr-D's document frequencies come from all references and stay
+    fixed while resampling.
     """
     weights = list(_bootstrap_weights(len(predictions), resamples, seed))
     return {name: _interval(values) for name, values in _values(predictions, references, java, weights).items()}
@@ -52,7 +52,7 @@ def difference(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Score]:
-    """Score a minus score b on the same images, resampled together: an interval without 0 says one is better."""
+    """Score a minus score b on the same images, resampled together. If the interval excludes 0, one is better."""
     weights = list(_bootstrap_weights(len(predictions_a), resamples, seed))
     values_a = _values(predictions_a, references, java, weights)
     values_b = _values(predictions_b, references, java, weights)
@@ -60,7 +60,7 @@ def difference(
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of the libraries behind the scores, for a score card."""
+    """Return the versions of the libraries that compute the scores."""
     names = ["nltk", "numpy"] + ["pycocoevalcap"] * _meteor_available()
     return {name: importlib.metadata.version(name) for name in names}
 
@@ -68,13 +68,13 @@ def versions() -> dict[str, str]:
 class CiderD:
     """CIDEr-D (sigma 6, n-grams of 1 to 4 words, COCO's factor 10) against fixed document frequencies.
 
-    `documents` are the reference sets that the frequencies are counted in. The references that `score` meets are
-    kept in digested form, some 2 kB an image, so scoring the same images again is fast.
+    `documents` are the reference sets in which frequencies are counted. `score` caches the vectors of its references,
+    about 2 kB per image, so scoring the same images again is fast.
     """
 
     def __init__(self, documents: References) -> None:
         frequency = Counter(chain.from_iterable({g for text in texts for g in _ngrams(text)} for texts in documents))
-        self._unseen = np.log(len(documents))  # what a document frequency of 1 or 0 weighs
+        self._unseen = np.log(len(documents))  # the weight of a document frequency of 1 or 0
         self._index = {ngram: row for row, ngram in enumerate(frequency, start=1)}  # row 0: n-grams in no reference
         self._weight = [self._unseen, *(self._unseen - np.log(list(frequency.values()))).tolist()]
         self._digests: dict[tuple[str, ...], tuple[np.ndarray, ...]] = {}
@@ -127,7 +127,7 @@ def _ngrams(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def _bootstrap_weights(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image counts: once each at first, which gives the value itself, then as drawn with replacement."""
+    """How often each image counts: first once each, which gives the value itself, then drawn with replacement."""
     assert images > 0, "nothing to score"
     yield np.ones(images)
     rng = np.random.default_rng(seed)
@@ -168,7 +168,7 @@ def _mean(name: str, count: int, sums: np.ndarray) -> dict[str, np.ndarray]:
 def _bleu_table(predictions: Sequence[str], references: References) -> np.ndarray:
     """Columns: matched n-grams (4), n-grams (4), length, closest reference length.
 
-    A caption of fewer than n words has no n-gram, as in COCO's scorer; nltk's corpus_bleu counts one for it.
+    A caption of fewer than n words has no n-gram, as in COCO's scorer. nltk's corpus_bleu counts one for it.
     """
     from nltk.translate.bleu_score import closest_ref_length, modified_precision
 
@@ -182,7 +182,7 @@ def _bleu_table(predictions: Sequence[str], references: References) -> np.ndarra
 
 
 def sentence_bleu(predictions: Sequence[str], references: References) -> np.ndarray:
-    """BLEU-4 of each caption by itself, (N,); one more match of 2 or more words is counted (Lin and Och 2004)."""
+    """BLEU-4 of each single caption, (N,), with add-one smoothing of n-grams of 2 to 4 words (Lin and Och 2004)."""
     table = _bleu_table(predictions, references)
     table[:, [1, 2, 3, 5, 6, 7]] += 1
     return _bleu(table)["BLEU-4"]
@@ -210,7 +210,7 @@ def _rouge(words: list[str], references: list[list[str]]) -> float:
 
 
 def _longest_common_subsequence(first: list[str], second: list[str]) -> int:
-    """One row of the usual table at a time, held in the bits of an integer (Hyyrö 2004): a 0 bit is a step up."""
+    """The length of the longest common subsequence, bit-parallel (Hyyrö 2004): a 0 bit is a step up."""
     places: dict[str, int] = {}
     for place, word in enumerate(first):
         places[word] = places.get(word, 0) | 1 << place
@@ -223,7 +223,7 @@ def _longest_common_subsequence(first: list[str], second: list[str]) -> int:
 
 
 def _nltk_meteor_table(predictions: Sequence[str], references: References) -> np.ndarray:
-    """METEOR (2007) with exact and stemmed matches; no synonyms, because WordNet does not come with nltk."""
+    """METEOR (2007) with exact and stemmed matches. No synonyms, because nltk does not include WordNet."""
     from nltk.stem.porter import PorterStemmer
     from nltk.translate.meteor_score import meteor_score
 
@@ -246,7 +246,7 @@ def _meteor_available() -> bool:
 
 
 def _meteor_table(predictions: Sequence[str], references: References) -> np.ndarray:
-    """METEOR 1.5's 23 statistics of each image: see `_meteor` for their order."""
+    """METEOR 1.5's 23 statistics of each image. `_meteor` lists their order."""
     jar = importlib.resources.files("pycocoevalcap.meteor") / "meteor-1.5.jar"
     command = ["java", "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     lines = [" ||| ".join(["SCORE", *texts, text]) for text, texts in zip(predictions, references, strict=True)]
@@ -260,15 +260,14 @@ def _meteor_table(predictions: Sequence[str], references: References) -> np.ndar
 def _meteor(sums: np.ndarray) -> dict[str, np.ndarray]:
     """METEOR 1.5's score for English (Denkowski and Lavie 2014) with its published parameters.
 
-    `sums`: words of the caption and of the reference, function words of both; for each of exact, stem, synonym and
-    paraphrase matching the content words matched in both and the function words matched in both; chunks, matched
-    words of both.
+    The columns of `sums`, each pair for caption and reference: words; function words; matched content words and
+    matched function words for each of exact, stem, synonym and paraphrase; chunks (one column); matched words.
     """
     lengths, function_words, chunks, matched = sums[:, 0:2], sums[:, 2:4], sums[:, 20], sums[:, 21:23]
     stages = sums[:, 4:20].reshape(-1, 4, 2, 2)  # (S, stage, content | function, caption | reference)
     balance = np.array([0.75, 0.25])
     hits = np.einsum("sgkt,g,k->st", stages, np.array([1.0, 0.6, 0.8, 0.6]), balance)
-    tiny = 1e-12  # only where nothing was said or nothing matched
+    tiny = 1e-12  # avoids division by zero for empty captions and captions without a match
     precision, recall = (hits / np.maximum((lengths - function_words) * 0.75 + function_words * 0.25, tiny)).T
     harmonic = precision * recall / np.maximum(0.85 * precision + 0.15 * recall, tiny)
     return {"METEOR": harmonic * (1 - 0.6 * (chunks / np.maximum(matched.mean(axis=1), tiny)) ** 0.2)}

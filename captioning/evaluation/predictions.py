@@ -1,6 +1,5 @@
 """The predictions file: one image, its caption and its references a line; written first, scored afterwards."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from captioning.data.tokenizer import normalise
 from captioning.errors import DataError
 from captioning.evaluation import metrics
+from captioning.runtime import strict_json
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class Ranked(NamedTuple):
 
 def predictions_text(predictions: Sequence[Prediction]) -> str:
     """The contents of a predictions file: one JSON record a line."""
-    return "".join(json.dumps(asdict(prediction), ensure_ascii=False) + "\n" for prediction in predictions)
+    return "".join(strict_json.dumps(asdict(prediction), ensure_ascii=False) + "\n" for prediction in predictions)
 
 
 def read_predictions(path: Path) -> list[Prediction]:
     """The predictions of a file that holds what `predictions_text` gives, or any with the same three fields."""
-    with open(path, encoding="utf-8") as lines:
+    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
         return [_prediction(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
 def _prediction(line: str, place: str) -> Prediction:
     try:
-        record = json.loads(line)
+        record = strict_json.loads(line)
         image, caption, references = record["image"], record["caption"], record["references"]
         if not isinstance(references, list) or not all(isinstance(text, str) for text in (image, caption, *references)):
             raise TypeError("two texts and a list of texts are needed")

@@ -1,14 +1,17 @@
-"""Scores that only drawn scenes allow: right object and colour named, attention inside the object's box."""
+"""Scores that need the objects of drawn scenes: right object and colour named, attention inside the object's box."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captioning.data.scenes.dataset import SceneObject, read_objects
 from captioning.data.scenes.staging import COLOURS
 from captioning.data.scenes.stories import KINDS, PEOPLE
+
+if TYPE_CHECKING:
+    from captioning.inference.captioner import Caption
 
 PERSON_WORDS = {word for kind in KINDS.values() if kind.garment for word in (kind.general, kind.plural)} | set(PEOPLE)
 THING_WORDS = {
@@ -19,17 +22,17 @@ SIZE_WORDS = {"small", "big"}
 
 
 def names_right_object(caption: str, objects: Iterable[SceneObject]) -> bool:
-    """Whether the caption names some object of the scene with its own colour.
+    """Whether the caption names an object of the scene with its colour.
 
-    Counted are "<colour> <noun>" with at most size words between or before, and "<person> in|wearing [a|an] <colour>
-    [shirt|dress]"; a garment belongs to the nearest person named before it.
+    Two forms count: "<colour> [size] <noun>" and "<person> in|wearing [a|an] <colour> [shirt|dress]". A garment belongs
+    to the last person named before it.
     """
     pairs = coloured_names(caption)
     return any(colour == thing.colour and names <= set(thing.names) for thing in objects for names, colour in pairs)
 
 
 def coloured_names(caption: str) -> list[tuple[set[str], str]]:
-    """Each colour of a caption with the words it is said of: {"car"}, or {"boy", "shirt"}, or {"boy"}."""
+    """Each colour of a caption with the words it describes: {"car"}, or {"boy", "shirt"}, or {"boy"}."""
     words = [word.strip(".,!?\"'").lower() for word in caption.split()]
     pairs, wearer = [], ""
     for position, word in enumerate(words):
@@ -50,9 +53,9 @@ def coloured_names(caption: str) -> list[tuple[set[str], str]]:
 
 
 def pointing_hits(words: Sequence[str], attention: np.ndarray, objects: Iterable[SceneObject]) -> tuple[int, int]:
-    """How often the peak of attention at an object's noun lies inside the object, of how many such words.
+    """Count the words that name an object of the scene, and those whose attention peaks inside its box: hits, total.
 
-    words: T; attention: (T, rows, columns); words that name no object of the scene are not counted.
+    words: T; attention: (T, rows, columns).
     """
     objects = tuple(objects)
     assert len(words) == len(attention), "one map for each word"
@@ -68,9 +71,14 @@ def pointing_hits(words: Sequence[str], attention: np.ndarray, objects: Iterable
     return hits, total
 
 
-def judge(captions: Sequence[Any], images: Iterable[Path], folder: Path) -> dict[str, float]:
-    """How many captions name a right object and its colour, and how often attention at its noun is inside it."""
-    objects = read_objects(folder)
+def score_scenes(captions: Sequence["Caption"], images: Collection[Path], folder: Path) -> dict[str, float]:
+    """Return the share of captions that name an object with its colour, and the share of attention peaks in its box.
+
+    Empty if the folder has no objects for these images.
+    """
+    objects = read_objects(folder) if (folder / "scenes.json").exists() else {}
+    if not objects.keys() >= set(images):
+        return {}
     pairs = [(caption, objects[image]) for caption, image in zip(captions, images, strict=True)]
     right = [names_right_object(caption.text, things) for caption, things in pairs]
     hits = [_pointing(caption, things) for caption, things in pairs]
@@ -78,7 +86,7 @@ def judge(captions: Sequence[Any], images: Iterable[Path], folder: Path) -> dict
     return {"names_right_object": sum(right) / len(right), "attention_in_box": pointed / max(total, 1)}
 
 
-def _pointing(caption: Any, things: Iterable[SceneObject]) -> tuple[int, int]:
+def _pointing(caption: "Caption", things: Iterable[SceneObject]) -> tuple[int, int]:
     if not caption.words:
         return 0, 0
     return pointing_hits(

@@ -1,27 +1,34 @@
-"""Any captioner + a split -> a predictions file -> a score card.
+"""A captioner + a split -> predictions -> a score card.
 
-The file is scored, not the captioner, so that what was scored can be read and scored again.
+What is scored is what the predictions file holds, so that it can be read and scored again.
 """
 
 import datetime
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from captioning.data.dataset import Dataset
 from captioning.errors import DataError, ImageError
 from captioning.evaluation import metrics
+from captioning.evaluation.base_comparison import base_text
 from captioning.evaluation.predictions import Prediction, predictions_of, predictions_text, read_predictions, tokens
+from captioning.evaluation.scene_scores import score_scenes
 from captioning.evaluation.word_use import word_use
 from captioning.inference import confidence
 from captioning.inference.confidence import Calibration
-from captioning.inference.folder import caption_images, told
+from captioning.inference.folder import caption_images, problem_text
 from captioning.options import DecodeOptions
 from captioning.runtime.files import atomic_write
+
+if TYPE_CHECKING:
+    from captioning.encoders.features import Features
+    from captioning.inference.captioner import Caption, Captioner
 
 TOKENISER = "lower case, no punctuation, 's apart"
 GREEDY = DecodeOptions(strategy="greedy")
@@ -29,15 +36,82 @@ WATCHED = 8
 CHUNK = 1024
 
 
-class Validation(NamedTuple):
+@dataclass(frozen=True)
+class Validation:
     """What validation found after an epoch: scores by name and the captions of the watched images."""
 
     scores: dict[str, float]
     samples: list[str]
 
 
-def caption_split(captioner: Any, features: Any, images: Iterable[Path], options: Any = None) -> list[Any]:
-    """The captioner's Captions for images whose features are cached; no cache holds their mirror images'."""
+@dataclass(frozen=True)
+class ScoredSplit:
+    """The captions of a split's images, the same beside their references, and the score card."""
+
+    captions: list["Caption"]
+    predictions: list[Prediction]
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scored splits of one captioner by name, and its calibration; None where that cannot be computed."""
+
+    splits: dict[str, ScoredSplit]
+    calibration: Calibration | None
+
+    @property
+    def cards(self) -> dict[str, dict[str, Any]]:
+        """The score cards by split."""
+        return {name: split.card for name, split in self.splits.items()}
+
+
+def score_splits(
+    captioner: "Captioner",
+    features: "Features",
+    splits: Mapping[str, Mapping[Path, Sequence[str]]],
+    *,
+    source: Path,
+    about: Mapping[str, Any],
+) -> Scores:
+    """Score the captioner on every split, and calibrate its confidence on dev."""
+    scored = {
+        name: score_split(captioner, features, split, name=name, source=source, about=about)
+        for name, split in splits.items()
+    }
+    found = calibrate(scored["dev"].captions, splits["dev"]) if "dev" in scored else None
+    if found is None:
+        return Scores(scored, None)
+    calibration, error = found
+    scored["dev"].card["calibration_error"] = round(error, 4)
+    return Scores(scored, calibration)
+
+
+def score_split(
+    captioner: "Captioner",
+    features: "Features",
+    split: Mapping[Path, Sequence[str]],
+    *,
+    name: str,
+    source: Path,
+    about: Mapping[str, Any],
+) -> ScoredSplit:
+    """Caption the images of a split from their features, and score the captions; images are named within `source`."""
+    options = captioner.options
+    if options.strategy == "beam":
+        options = replace(options, num_captions=options.num_beams)  # calibration compares the beams
+    captions = caption_split(captioner, features, split, options)
+    predictions = predictions_of(captions, split, source)
+    card = score_card(predictions, split=name, about=about)
+    if scenes := score_scenes(captions, split, source):
+        card["scenes"] = scenes
+    return ScoredSplit(captions, predictions, card)
+
+
+def caption_split(
+    captioner: "Captioner", features: "Features", images: Iterable[Path], options: DecodeOptions | None = None
+) -> list["Caption"]:
+    """Caption images whose features are cached; with `mirrored`, from the files, since no cache holds mirror images."""
     images, options = list(images), options or captioner.options
     if options.mirrored:
         return captioner.caption(images, options)
@@ -46,10 +120,10 @@ def caption_split(captioner: Any, features: Any, images: Iterable[Path], options
     return [caption for part in parts for caption in captioner.caption_features(features.array[part], options)]
 
 
-def calibrate(captions: Sequence[Any], split: Mapping[Path, Sequence[str]]) -> tuple[Calibration, float] | None:
-    """The confidence curve of captions with all their rivals, and its error; None where it cannot be known.
+def calibrate(captions: Sequence["Caption"], split: Mapping[Path, Sequence[str]]) -> tuple[Calibration, float] | None:
+    """Return the calibration of captions that hold all their beams, and its error; None where there is too little data.
 
-    A caption is good if its CIDEr-D is above that of the weakest quarter of people's captions, each against the others.
+    A caption is good if its CIDEr-D is above the lowest quarter of people's captions, each scored against the others.
     """
     references = [[tokens(text) for text in captions] for captions in split.values()]
     if min(map(len, references)) < 2:
@@ -67,8 +141,10 @@ def calibrate(captions: Sequence[Any], split: Mapping[Path, Sequence[str]]) -> t
     return curve, confidence.calibration_error([curve.confidence(*signals) for signals in found], good)
 
 
-def validator(captioner: Any, features: Any, split: Mapping[Path, Sequence[str]]) -> Callable[[], Validation]:
-    """What training asks after each epoch: greedy scores on the split, and the captions of its first eight images."""
+def validator(
+    captioner: "Captioner", features: "Features", split: Mapping[Path, Sequence[str]]
+) -> Callable[[], Validation]:
+    """Return what is called after each epoch: greedy scores on the split, captions of its first eight images."""
     references = [[tokens(text) for text in captions] for captions in split.values()]
 
     def validate() -> Validation:
@@ -80,8 +156,15 @@ def validator(captioner: Any, features: Any, split: Mapping[Path, Sequence[str]]
     return validate
 
 
+def score_images(captioner: "Captioner", features: "Features", split: Mapping[Path, Sequence[str]]) -> np.ndarray:
+    """Return the CIDEr-D of each image's greedy caption, (N,)."""
+    references = [[tokens(text) for text in captions] for captions in split.values()]
+    captions = [tokens(str(caption)) for caption in caption_split(captioner, features, split, GREEDY)]
+    return metrics.CiderD(references).score(captions, references)
+
+
 def evaluate(
-    captioner: Any,
+    captioner: "Captioner",
     dataset: Dataset,
     root: Path,
     *,
@@ -90,14 +173,16 @@ def evaluate(
     options: DecodeOptions,
     java: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Captions a split into a predictions file; gives its score card, and a sentence for each image left out.
+    """Caption a split into a predictions file; return its score card, and a sentence for each image left out.
 
     Images are named relative to `root`.
     """
     references, found = images_of(dataset, split), {}
-    for batch in caption_images(captioner, references, options):
-        found.update(batch)
-    problems = [told(image, seen) for image, seen in found.items() if isinstance(seen, ImageError)]
+    with tqdm(desc=f"captions, {split} split", total=len(references), unit="image", disable=None) as bar:
+        for batch in caption_images(captioner, references, options):
+            found.update(batch)
+            bar.update(len(batch))
+    problems = [problem_text(image, seen) for image, seen in found.items() if isinstance(seen, ImageError)]
     captions = {image: seen for image, seen in found.items() if not isinstance(seen, ImageError)}
     if not captions:
         raise DataError(f"None of the {len(found):,} images of the {split} split can be read; first: {problems[0]}")
@@ -108,7 +193,7 @@ def evaluate(
 
 
 def images_of(dataset: Dataset, split: str) -> dict[Path, list[str]]:
-    """The images of a split with their captions, refused where there are none."""
+    """Return the images of a split with their captions; refuse a split without any."""
     images = dataset.splits.get(split)
     if not images:
         found = ", ".join(f"{name} ({len(held)} images)" for name, held in dataset.splits.items())
@@ -117,9 +202,9 @@ def images_of(dataset: Dataset, split: str) -> dict[Path, list[str]]:
 
 
 def score_card(
-    predictions: Sequence[Prediction], *, split: str, about: dict[str, Any], java: bool = False
+    predictions: Sequence[Prediction], *, split: str, about: Mapping[str, Any], java: bool = False
 ) -> dict[str, Any]:
-    """Everything a reader needs to trust and repeat the scores; `about` adds what the caller knows (options, seed)."""
+    """Return all that is needed to trust and repeat the scores; `about` adds facts of the caller (options, seed)."""
     candidates = [tokens(prediction.caption) for prediction in predictions]
     references = [[tokens(text) for text in prediction.references] for prediction in predictions]
     scores = metrics.score(candidates, references, java=java)
@@ -144,12 +229,12 @@ def score_card(
 
 
 def image_list_hash(images: Sequence[str]) -> str:
-    """A hash of which images were scored, whatever their order."""
+    """Return a hash of which images were scored, in any order."""
     return hashlib.sha256("\n".join(sorted(images)).encode()).hexdigest()
 
 
 def variety(captions: Sequence[str]) -> dict[str, float]:
-    """How different the captions are from one another: one caption for everything shows here."""
+    """Return how different the captions are from one another: one caption for everything shows here."""
     return {
         "distinct_captions": round(len(set(captions)) / len(captions), 4),
         "words_used": len({word for caption in captions for word in caption.split()}),
@@ -158,7 +243,7 @@ def variety(captions: Sequence[str]) -> dict[str, float]:
 
 
 def card_text(card: dict[str, Any]) -> str:
-    """A score card for the terminal."""
+    """Return a score card as text for the terminal."""
     lines = [
         f"{card['split']} split, {card['images']} images, {card['references_per_image']['mean']:g} references each"
     ]
@@ -167,4 +252,4 @@ def card_text(card: dict[str, Any]) -> str:
     lines.append(f"  {'CIDEr-D, images shuffled':<26}{card['shuffled_images']['CIDEr-D']:.3f}")
     lines.append(f"  {'distinct captions':<26}{card['variety']['distinct_captions']:.0%}")
     lines += [f"  {name.replace('_', ' '):<26}{share:.0%}" for name, share in card.get("scenes", {}).items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *base_text(card)])

@@ -1,10 +1,10 @@
-"""Captions + references -> which people, animals, actions, colours and counts are named too often, which too seldom.
+"""Which people, animals, actions, colours and counts captions name more, or less, often than their references.
 
-Captions are strings of tokens with single spaces, normalised by the caller. Knows nothing of images, models or scores.
+Captions are strings of tokens with single spaces, normalised by the caller.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -19,37 +19,45 @@ CATEGORIES = {
     "colours": "black white red blue green yellow orange pink purple brown tan grey gray golden blond blonde",
     "counts": "one two three four five six several many some both couple pair group",
 }
-CERTAIN = 3  # standard errors that are too many to be chance
-TOLD = 3  # words of a category that are told, either way
+SIGNIFICANT = 3  # standard errors from which a difference counts as significant
+MOST_WORDS = 3  # words of a category that are listed in each direction
 
-Rate = dict[str, Any]  # a word, the share of `captions` and the share of `references` that have it
-Use = dict[str, dict[str, list[Rate]]]
+
+class Rate(TypedDict):
+    """A word, and the shares of captions and of references that contain it."""
+
+    word: str
+    captions: float
+    references: float
+
+
+Use = dict[str, dict[str, list[Rate]]]  # category -> {"more": rates, "less": rates}
 
 
 def word_use(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Use:
-    """The words of each category that surely stand in `more`, or `less`, captions than references, the furthest first.
+    """The words of each category that occur in significantly `more`, or `less`, captions than references.
 
-    A category of which nothing is sure is left out.
+    The largest difference comes first. A category without a significant difference is left out.
     """
-    said = [set(text.split()) for text in captions]
+    generated = [set(text.split()) for text in captions]
     expected = [[set(text.split()) for text in texts] for texts in references]
     found: Use = {}
     for category, words in CATEGORIES.items():
-        rates = [rate for word in words.split() if (rate := _sure(word, said, expected))]
+        rates = [rate for word in words.split() if (rate := _significant(word, generated, expected))]
         rates.sort(key=_excess)
-        more = [rate for rate in reversed(rates) if _excess(rate) > 0][:TOLD]
-        less = [rate for rate in rates if _excess(rate) < 0][:TOLD]
+        more = [rate for rate in reversed(rates) if _excess(rate) > 0][:MOST_WORDS]
+        less = [rate for rate in rates if _excess(rate) < 0][:MOST_WORDS]
         if rates:
             found[category] = {"more": more, "less": less}
     return found
 
 
-def _sure(word: str, said: Sequence[set[str]], expected: Sequence[Sequence[set[str]]]) -> Rate | None:
-    """The rates of a word, compared image by image; None where they may differ by chance."""
-    ours = np.array([word in words for words in said], float)
+def _significant(word: str, generated: Sequence[set[str]], expected: Sequence[Sequence[set[str]]]) -> Rate | None:
+    """The rates of a word, compared image by image; None if the difference is not significant."""
+    ours = np.array([word in words for words in generated], float)
     theirs = np.array([sum(word in words for words in texts) / len(texts) for texts in expected])
     gaps = ours - theirs
-    if abs(gaps.sum()) <= CERTAIN * np.sqrt((gaps**2).sum()):
+    if abs(gaps.sum()) <= SIGNIFICANT * np.sqrt((gaps**2).sum()):
         return None
     return {"word": word, "captions": round(float(ours.mean()), 4), "references": round(float(theirs.mean()), 4)}
 
@@ -59,12 +67,12 @@ def _excess(rate: Rate) -> float:
 
 
 def rates_text(rates: Sequence[Rate]) -> str:
-    """Words with the share of captions, and in brackets of references, that have them."""
+    """Words with the share of captions, and in brackets the share of references, that contain them."""
     return ", ".join(f"{rate['word']} {rate['captions']:.0%} ({rate['references']:.0%})" for rate in rates)
 
 
 def word_use_text(use: Use) -> str:
-    """The use of words for the terminal; empty where nothing is sure."""
+    """The use of words for the terminal; empty if no difference is significant."""
     lines = [f"  {category:<10}{'; '.join(_ways_text(found))}" for category, found in use.items()]
     return "\n".join(["words, in captions (in references)", *lines]) if lines else ""
 

@@ -1,8 +1,8 @@
-"""Images looked at by many machines: Ray's workers caption them or compute their features, each with its own network.
+"""Captioning and feature extraction on a Ray cluster. Each worker process loads its own model.
 
-Ray Data hands out the batches, starts a dead worker anew and gives it the batch again. What comes back is written by
-the process that asked, so a file still has one writer. Images and bundles are read by the workers themselves: they lie
-in a folder that every machine sees under the same path.
+Ray Data distributes the batches. It restarts a worker that died and repeats its batch. The calling process writes all
+results, so each file has one writer. Workers read images and bundles themselves, so these must be in a folder that
+every machine mounts at the same path.
 """
 
 import contextlib
@@ -13,7 +13,8 @@ import random
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -23,21 +24,25 @@ from captioning.encoders.registry import build_encoder
 from captioning.errors import CaptioningError, ImageError, MissingExtra
 from captioning.inference import folder as album
 from captioning.options import DecodeOptions
-from captioning.runtime.keras_import import hushed, import_keras
+from captioning.runtime.keras_import import import_keras, suppress_stderr
 
-CORES = 2  # of a worker, where nobody says how many workers there shall be
-QUIET = {  # asked of Ray before it is imported; whoever has set one of them knows better
+if TYPE_CHECKING:
+    from captioning.inference.captioner import Caption, Captioner
+
+CORES = 2  # cores of a worker by default
+QUIET = {  # defaults of environment variables, set before Ray is imported
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray's own lines would stand between the captions on the standard output
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else Ray's own lines mix with the captions on standard output
 }
 
 Task = TypeVar("Task")
-Work = Callable[[Any], Any]
+Work = Callable[[Any], Any]  # a task -> its result, either of which Ray pickles
+CaptionOrError: TypeAlias = "Caption | ImageError"
 
 
-def require_ray() -> Any:
-    """The library Ray, or what to install."""
+def require_ray() -> ModuleType:
+    """Import Ray. If it is missing, the error names the command that installs it."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -48,45 +53,45 @@ def require_ray() -> Any:
 
 
 def caption_images(
-    load: Callable[[], Any], images: Sequence[Path], search: DecodeOptions, workers: int = 0
-) -> Iterator[dict[Path, Any]]:
-    """Batches of images, in any order: the Caption of each, or why it cannot be read; `load` gives a captioner."""
+    load: Callable[[], "Captioner"], images: Sequence[Path], search: DecodeOptions, workers: int = 0
+) -> Iterator[dict[Path, CaptionOrError]]:
+    """Yield batches in any order: the Caption of each image, or its ImageError. `load` returns a captioner."""
     tasks = [images[first : first + album.BATCH] for first in range(0, len(images), album.BATCH)]
-    for _, said in spread(functools.partial(_captions, load, search), tasks, workers):
-        yield {image: _explained(image, seen) for image, seen in said.items()}
+    for _, captions in spread(functools.partial(_captions, load, search), tasks, workers):
+        yield {image: _explained(image, found) for image, found in captions.items()}
 
 
-def _captions(load: Callable[[], Any], search: DecodeOptions) -> Work:
+def _captions(load: Callable[[], "Captioner"], search: DecodeOptions) -> Work:
     captioner = load()
     return lambda images: dict(
         pair for batch in album.caption_images(captioner, images, search) for pair in batch.items()
     )
 
 
-def _explained(image: Path, seen: Any) -> Any:
-    if isinstance(seen, ImageError) and seen.reason == "missing" and image.exists():
+def _explained(image: Path, found: CaptionOrError) -> CaptionOrError:
+    if isinstance(found, ImageError) and found.reason == "missing" and image.exists():
         return ImageError(
-            "missing", f"{image} is not there on every machine; put the images in a folder that all of them share."
+            "missing", f"{image} does not exist on every machine; put the images in a folder that all machines share."
         )
-    return seen
+    return found
 
 
-def look_at(
-    missing: dict[features.Look, Path], *, size: int, encoder: tuple[str, str] | None = None, workers: int = 0
-) -> features.Seen:
-    """The grids of these looks, batch by batch, in any order; `encoder` is its name and weights; None: pixels."""
-    looks = list(missing.items())
-    tasks = [looks[first : first + features.BATCH] for first in range(0, len(looks), features.BATCH)]
-    bar = tqdm(total=len(looks), desc="features", unit="image", disable=None if looks else True)
-    with bar, _chance_kept():
+def compute_features(
+    missing: dict[features.View, Path], *, size: int, encoder: tuple[str, str] | None = None, workers: int = 0
+) -> features.Batches:
+    """Yield the grids of these views in batches, in any order. `encoder` is (name, weights); None yields pixels."""
+    views = list(missing.items())
+    tasks = [views[first : first + features.BATCH] for first in range(0, len(views), features.BATCH)]
+    bar = tqdm(total=len(views), desc="features", unit="image", disable=None if views else True)
+    with bar, _random_state_restored():
         for task, rows in spread(functools.partial(_grids, size, encoder), tasks, workers):
-            yield [look for look, _ in task], rows
+            yield [view for view, _ in task], rows
             bar.update(len(task))
 
 
 @contextlib.contextmanager
-def _chance_kept() -> Iterator[None]:
-    """Ray draws from Python's dice, from which a training that follows takes its seeds."""
+def _random_state_restored() -> Iterator[None]:
+    """Restores the random state of Python and NumPy, which Ray changes and a later training seeds from."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield
@@ -99,11 +104,11 @@ def _grids(size: int, encoder: tuple[str, str] | None) -> Work:
     if encoder:
         import_keras()
     network = build_encoder(*encoder, size) if encoder else None
-    return lambda looks: np.concatenate([rows for _, rows in features.look_at(dict(looks), size, network)])
+    return lambda views: np.concatenate([rows for _, rows in features.compute_features(dict(views), size, network)])
 
 
 def spread(begin: Callable[[], Work], tasks: Sequence[Task], workers: int = 0) -> Iterator[tuple[Task, Any]]:
-    """Each task with what a worker made of it, in any order; every worker calls `begin` once for what does the work."""
+    """Yield each task with its result, in any order. Every worker calls `begin` once to get its work function."""
     if not tasks:
         return
     with _connected() as ray:
@@ -126,40 +131,40 @@ def spread(begin: Callable[[], Work], tasks: Sequence[Task], workers: int = 0) -
 
 
 def cores_each(workers: int, machines: Sequence[int]) -> int:
-    """The most cores that each of so many workers can have on machines with these cores, so that all find room."""
+    """The largest number of cores per worker with which all workers fit on machines with these numbers of cores."""
     shares = range(max(machines, default=1), 1, -1)
     return next((share for share in shares if sum(cores // share for cores in machines) >= workers), 1)
 
 
 class Worker:
-    """One process of the cluster, as Ray Data wants it: a class made once and called with each batch of one row."""
+    """One worker process for Ray Data, which creates it once and calls it with each batch of one row."""
 
     def __init__(self, begin: Callable[[], Work], folder: str, environment: dict[str, str]) -> None:
-        with contextlib.suppress(OSError):  # a folder of one machine alone; then only whole paths are understood
+        with contextlib.suppress(OSError):  # the folder may not exist on this machine; then only absolute paths work
             os.chdir(folder)
         os.environ.update(environment)
-        self._work = functools.cache(begin)  # called with the first batch, whose answer can be what went wrong
+        self._work = functools.cache(begin)  # called with the first batch, so that its error can be the answer
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         answer = np.empty(1, object)
         try:
             answer[0] = self._work()(batch["task"][0])
-        except CaptioningError as error:  # raised, it would arrive as text
+        except CaptioningError as error:  # if raised, it would arrive as text
             answer[0] = error
         return {"number": batch["number"], "answer": answer}
 
 
 def _environment(cores: int) -> dict[str, str]:
-    """What a worker's Keras shall know: the backend, and that it has so many cores to itself."""
+    """Environment variables of a worker: the Keras backend and its number of threads."""
     import keras
 
     threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(cores))
-    return threads | {"KERAS_BACKEND": keras.backend.backend()}  # torch follows OMP_NUM_THREADS, which Ray sets
+    return threads | {"KERAS_BACKEND": keras.backend.backend()}  # torch reads OMP_NUM_THREADS, which Ray sets
 
 
 @contextlib.contextmanager
-def _connected() -> Iterator[Any]:
-    """Ray, connected to the cluster that RAY_ADDRESS names or that runs here, or to one of this machine alone."""
+def _connected() -> Iterator[ModuleType]:
+    """Ray, connected to the cluster at RAY_ADDRESS, else to one running on this machine, else to a new local one."""
     ray = require_ray()
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -169,28 +174,28 @@ def _connected() -> Iterator[Any]:
     try:
         if is_ours:
             _require_answer(os.environ.get("RAY_ADDRESS", ""))
-            with hushed():
+            with suppress_stderr():
                 ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
         yield ray
-    except ray.exceptions.RayTaskError:  # a mistake of ours, with the worker's traceback
+    except ray.exceptions.RayTaskError:  # a bug in the worker: keep its traceback
         raise
     except (ray.exceptions.RayError, ConnectionError) as error:
         last = str(error).strip().splitlines()[-1]
-        raise CaptioningError(f"Ray gave up ({last}); what came before is kept, run it again to go on.") from error
+        raise CaptioningError(f"Ray failed ({last}); results so far are kept, run it again to continue.") from error
     finally:
         if is_ours:
             ray.shutdown()
 
 
 def _require_answer(address: str) -> None:
-    """Refuses an address at which nobody listens; Ray itself would try it for a quarter of an hour."""
+    """Refuses an address without a server at once. Ray itself would retry for a quarter of an hour."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():  # none, or one of Ray's words
+    if not port.isdigit():  # no port, or a keyword such as "auto"
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
         raise CaptioningError(
             f"No Ray cluster answers at RAY_ADDRESS {address} ({error.strerror or error}); "
-            "start one there with ray start, or unset RAY_ADDRESS."
+            "start one there with `ray start`, or unset RAY_ADDRESS."
         ) from None

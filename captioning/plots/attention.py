@@ -1,6 +1,6 @@
-"""Captions -> pictures: where the network looked, word by word, how it learnt, how its captions compare.
+"""Figures of captions: attention word by word, captions by epoch, loss curves, contact sheets.
 
-Knows nothing of models: images are uint8 (H, W, 3), maps are (rows, columns) arrays over the whole image.
+Images are uint8 (H, W, 3). Attention maps are (rows, columns) arrays over the whole image.
 """
 
 import io
@@ -8,7 +8,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
@@ -33,26 +33,39 @@ from captioning.plots.layout import (
     words_of,
 )
 
-COLOURS = "plasma"  # of the heat: told apart by all eyes, and in equal steps
-MOVES = 0.1  # the share of the attention that moves between the words where maps are worth a look
+COLOURS = "plasma"  # of attention: perceptually uniform, and safe for colour-blind readers
+MOVES = 0.1  # least attention variation of a caption whose maps are informative
 PAGE = 1280  # pixels of a page's width
 PANEL = (190, 400)  # pixels of the side of a square panel, where there are many and where there are few
-LABEL = 190  # pixels that the place of a narrow panel may widen to for a long word
-EPOCHS = 14  # rows of a list of captions, epoch by epoch
+LABEL = 190  # pixels that a narrow panel may widen to for a long word
+EPOCHS = 14  # most rows of captions by epoch
 GAP = (14, 16)  # pixels between panels
-WORD, PAUSE = 900, 1700  # milliseconds of a word, and of the first and the last frame
+WORD, PAUSE = 900, 1700  # milliseconds of a word's frame, and of the first and the last frame
 THUMBNAIL = (264, 198)
-STILL = "the attention hardly moves: these maps say little"
-STAYS = "epoch by epoch; in dark, the words of the last caption"
+STILL = "the attention hardly differs between the words: the maps are not informative"
+STAYS = "epoch by epoch; words of the last caption are dark"
 KEY = "under each image: the CIDEr-D of its caption, the caption, and in grey the closest of its references"
 
 Row = tuple[np.ndarray, str, str, float]
 
 
-def heat(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An attention map as smooth heat (height, width) over the image, as shares of the hottest spot, 0 to 1.
+class Word(Protocol):
+    """A word of a caption: its text, its probability, its attention map (rows, columns)."""
 
-    Every cell is a quadratic B-spline around its own centre: never below zero, no echoes, as much at every border.
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def probability(self) -> float: ...
+
+    @property
+    def attention(self) -> np.ndarray: ...
+
+
+def upsample(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An attention map, upsampled to (height, width) and divided by its maximum, 0 to 1.
+
+    Each cell becomes a quadratic B-spline around its centre, so that nothing is negative and nothing rings.
     """
     down, across = (_splines(*sides) for sides in zip(attention.shape, size, strict=True))
     found = down @ _bordered(_bordered(attention).T).T @ across.T
@@ -70,22 +83,33 @@ def _splines(cells: int, length: int) -> np.ndarray:
     return np.where(away < 0.5, 0.75 - away**2, np.maximum(1.5 - away, 0) ** 2 / 2)
 
 
-def painted(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """The image in soft grey under the heat of an attention map, uint8 (H, W, 3)."""
+def blend_attention(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """The image in soft grey under a coloured attention map, uint8 (H, W, 3)."""
+    colour, opacity = _coloured(upsample(attention, image.shape[:2]))
+    grey = np.asarray(Image.fromarray(image).convert("L"), dtype="float32")[..., None] / 255
+    return np.rint(255 * (grey * (1 - opacity) + colour * opacity)).astype("uint8")
+
+
+def overlay(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A coloured attention map to lay over a grey image, uint8 (height, width, 4): red, green, blue, opacity."""
+    return np.rint(255 * np.concatenate(_coloured(upsample(attention, size)), axis=-1)).astype("uint8")
+
+
+def _coloured(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colour (H, W, 3) and opacity (H, W, 1) of shares, 0 to 1. Low shares fade the image towards white."""
     import matplotlib
 
-    weights = heat(attention, image.shape[:2]).astype("float32")
+    weights = shares.astype("float32")
     table = matplotlib.colormaps[COLOURS](np.arange(256))[:, :3].astype("float32")
-    grey = 0.3 + 0.6 * np.asarray(Image.fromarray(image).convert("L"), dtype="float32")[..., None] / 255
     cover = 0.85 * weights[..., None] ** 0.75
-    return np.rint(255 * (grey * (1 - cover) + table[np.rint(255 * weights).astype(int)] * cover)).astype("uint8")
+    opacity = 1 - 0.6 * (1 - cover)
+    return (0.3 * (1 - cover) + table[np.rint(255 * weights).astype(int)] * cover) / opacity, opacity
 
 
-def moved(maps: Sequence[np.ndarray]) -> float:
-    """The share of the attention, 0 to 1, that is elsewhere at one word of a caption than over the whole caption.
+def attention_variation(maps: Sequence[np.ndarray]) -> float:
+    """The mean total variation distance, 0 to 1, between each word's map and the mean map of the caption.
 
-    It is the mean total variation distance between each word's map and the mean of them all: a trained captioner's
-    are 0.3 to 0.5. One word alone has nothing to move from, and counts as 1.
+    Trained captioners reach 0.3 to 0.5. A single word counts as 1.
     """
     if len(maps) < 2:
         return 1.0
@@ -93,28 +117,28 @@ def moved(maps: Sequence[np.ndarray]) -> float:
     return float(np.abs(shares - shares.mean(axis=0)).sum(axis=1).mean() / 2)
 
 
-def collapsed(words: Sequence[Any]) -> bool:
-    """Whether the words' maps hardly differ."""
-    return moved([word.attention for word in words]) < MOVES
+def is_attention_static(words: Sequence[Word]) -> bool:
+    """Whether the words' attention maps hardly differ."""
+    return attention_variation([word.attention for word in words]) < MOVES
 
 
-def strip_png(image: np.ndarray, words: Sequence[Any], title: str = "") -> bytes:
-    """The image followed by one panel a word, heat over the image; words have text, probability, attention."""
+def strip_png(image: np.ndarray, words: Sequence[Word], title: str = "") -> bytes:
+    """The image, followed by one panel for each word with its attention over the image."""
     font = font_for(title + "".join(word.text for word in words), 21)
     photo = _sized(image, len(words) + 1)
     longest = max((font.getlength(f"{word.text}  {word.probability:.0%}") for word in words), default=0)
-    room = max(photo.width, min(LABEL, math.ceil(longest)))
-    panels = [_panel(photo, paragraph([], font, width=room))]
+    width = max(photo.width, min(LABEL, math.ceil(longest)))
+    panels = [_panel(photo, paragraph([], font, width=width))]
     for word in words:
-        heated = Image.fromarray(painted(np.asarray(photo), word.attention))
-        panels.append(_panel(heated, _label(word, font, width=photo.width, room=room)))
-    columns = max(1, (PAGE + GAP[0]) // (room + GAP[0]))
+        coloured = Image.fromarray(blend_attention(np.asarray(photo), word.attention))
+        panels.append(_panel(coloured, _label(word, font, photo.width, width=width)))
+    columns = max(1, (PAGE + GAP[0]) // (width + GAP[0]))
     columns = math.ceil(len(panels) / math.ceil(len(panels) / columns))  # no row much shorter than the others
-    return png(framed(_headed(grid(panels, columns, gap=GAP), title, STILL if collapsed(words) else "")))
+    return png(framed(_headed(grid(panels, columns, gap=GAP), title, STILL if is_attention_static(words) else "")))
 
 
 def _sized(image: np.ndarray, count: int) -> Block:
-    """The image as one of so many panels: of one area, whatever its shape, and no wider than fills the page's width."""
+    """The image as one of `count` panels. Its area is the same for every shape, and full rows fill the page's width."""
     side = min(max(PAGE * math.sqrt(0.5 / count), PANEL[0]), PANEL[1])
     shape = math.sqrt(image.shape[1] / image.shape[0])
     columns = max(1, round((PAGE + GAP[0]) / (side * shape + GAP[0])))
@@ -125,21 +149,21 @@ def _panel(picture: Block, label: Block) -> Block:
     return grid([label, picture], 1, gap=(0, 2))
 
 
-def _label(word: Any, font: Font, *, width: int, room: int) -> Block:
-    """The word, smaller where it must be, and its probability at the image's right end or as soon as there is room."""
-    block, share = paragraph([], font, width=room), f"{word.probability:.0%}"
-    space = room - font.getlength("  " + share)
+def _label(word: Word, font: Font, image_width: int, *, width: int) -> Block:
+    """The word, shrunk to fit, and its probability at the image's right edge, or further right after a long word."""
+    block, share = paragraph([], font, width=width), f"{word.probability:.0%}"
+    space = width - font.getlength("  " + share)
     shrunk = font.size * min(1, space / max(1, font.getlength(word.text)))
     fitting = font.font_variant(size=max(SMALLEST, shrunk))
     text = shortened(word.text, fitting, space)
     draw = ImageDraw.Draw(block)
     draw.text((0, font.size), text, INK, fitting, anchor="ls")
-    draw.text((max(width, fitting.getlength(text) + room - space), font.size), share, GREY, font, anchor="rs")
+    draw.text((max(image_width, fitting.getlength(text) + width - space), font.size), share, GREY, font, anchor="rs")
     return block
 
 
 def _headed(body: Block, title: str, note: str = "") -> Block:
-    """A block under its title, as wide as it is or as a short title needs."""
+    """A block under a title and a note, widened for a short title."""
     font, small = font_for(title, 28), font_for(note, 20)
     width = max(body.width, min(480, math.ceil(max(font.getlength(title), small.getlength(note)))))
     lines = [paragraph(words_of(title), font, width=width)] if title else []
@@ -147,41 +171,41 @@ def _headed(body: Block, title: str, note: str = "") -> Block:
     return grid([*lines, body], 1, gap=(0, 10))
 
 
-def walk_gif(image: np.ndarray, words: Sequence[Any], *, longest: int = 480) -> bytes:
-    """An animation that walks through the words: the heat of each over the image, the caption and its probability.
+def walk_gif(image: np.ndarray, words: Sequence[Word], *, longest: int = 480) -> bytes:
+    """An animation with one frame for each word: its attention over the image, the caption, the word's probability.
 
-    `longest` is the pixels of the image's longer side; the first frame is the image itself.
+    The first frame is the image itself. `longest` is the image's longer side in pixels.
     """
     photo = scaled(image, longest, longest)
     width = max(photo.width, 2 * longest // 3)
     font = font_for("".join(word.text for word in words), max(SMALLEST, longest / 22))
     still = np.asarray(photo)
-    pictures = [photo, *(Image.fromarray(painted(still, word.attention)) for word in words)]
+    pictures = [photo, *(Image.fromarray(blend_attention(still, word.attention)) for word in words)]
     frames = [_frame(picture, words, now, font, width) for now, picture in enumerate(pictures, start=-1)]
     return gif(frames, [PAUSE, *([WORD] * (len(words) - 1)), PAUSE][: len(frames)])
 
 
-def _frame(picture: Block, words: Sequence[Any], now: int, font: Font, width: int) -> Block:
-    """The frame of word `now`; -1 is none of them, and the whole caption stands there."""
+def _frame(picture: Block, words: Sequence[Word], now: int, font: Font, width: int) -> Block:
+    """The frame of word `now`. At -1 no word is marked."""
     colours = [ACCENT if number == now else PALE if number > now >= 0 else INK for number in range(len(words))]
-    told = [(word.text, colour) for word, colour in zip(words, colours, strict=True)]
-    sure = paragraph([], font, width=width)
+    caption = [(word.text, colour) for word, colour in zip(words, colours, strict=True)]
+    probability = paragraph([], font, width=width)
     if now >= 0:
-        sure = _measured(f"{words[now].probability:.0%}", words[now].probability, font, width)
+        probability = _measured(f"{words[now].probability:.0%}", words[now].probability, font, width)
     centred = ImageOps.pad(picture, (width, picture.height), color="white")
-    return framed(grid([centred, paragraph(told, font, width=width), sure], 1, gap=(0, 8)))
+    return framed(grid([centred, paragraph(caption, font, width=width), probability], 1, gap=(0, 8)))
 
 
 def _measured(text: str, share: float, font: Font, width: int) -> Block:
-    """A number and the bar that goes with it."""
+    """A number and its bar."""
     number = paragraph([(text, GREY)], font, width=round(3 * font.size))
     return grid([number, bar(share, font, width=width - number.width)], 2)
 
 
-def rising_png(image: np.ndarray, captions: Sequence[tuple[int, str, float | None]], title: str = "") -> bytes:
-    """The image and beside it its captions, epoch by epoch; words of the last one are dark.
+def epochs_png(image: np.ndarray, captions: Sequence[tuple[int, str, float | None]], title: str = "") -> bytes:
+    """The image and its captions by epoch. Words that the last caption contains are dark.
 
-    `captions` are (epoch, caption, score or None); of many epochs some are shown, more of the early ones.
+    `captions` are (epoch, caption, score or None). At most `EPOCHS` are shown, spaced geometrically.
     """
     shown = list(captions)
     if len(shown) > EPOCHS:
@@ -207,7 +231,7 @@ def _epoch(row: tuple[int, str, float | None], last: str, best: float, font: Fon
 
 
 def sheet_png(sections: Mapping[str, Sequence[Row]]) -> bytes:
-    """A contact sheet: rows are (image, caption, reference, CIDEr-D), five in a line, under their section's name."""
+    """A contact sheet of (image, caption, reference, CIDEr-D), five in a row, under their section's name."""
     rows = list(itertools.chain.from_iterable(sections.values()))
     letters = "".join(caption + reference for _, caption, reference, _ in rows)
     best = max((score for *_, score in rows), default=0) or 1
@@ -239,7 +263,7 @@ def curves_png(history: Sequence[dict[str, float]], score: str) -> bytes:
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
-    fitted = [row for row in history if "loss" in row]  # self-critical epochs, at the end, have none
+    fitted = [row for row in history if "loss" in row]  # self-critical epochs, at the end, have no loss
     for name, colour, label in (("loss", "#0072b2", "training"), ("dev_loss", "#d55e00", "validation")):
         values = [row[name] for row in fitted]
         losses.plot(epochs[: len(fitted)], values, "o-", color=colour, label=label, markersize=3)

@@ -1,23 +1,26 @@
-"""A white page of images and lettering, put together from blocks. Knows nothing of captions, models or attention.
+"""Lays out images and text as blocks on a white page.
 
-Letters are Pillow's own where it has them; otherwise those of an installed font that has the characters.
+ASCII text is set in Pillow's own font, other text in an installed font that has its characters.
 """
 
 import functools
 import io
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+if TYPE_CHECKING:
+    from matplotlib.font_manager import FontEntry
+
 WHITE, INK, GREY, PALE, TRACK, ACCENT = "#ffffff", "#1c1c22", "#6e6e76", "#9c9ca4", "#e6e6ea", "#9c179e"
-LEADING = 1.35  # lines of text, in sizes of their letters
-SMALLEST = 13  # pixels of the smallest letters that are read with ease
+LEADING = 1.35  # distance of lines, in font sizes
+SMALLEST = 13  # pixels of the smallest legible font
 MARGIN = 20  # pixels around a page
-STEPS = 63  # steps a channel of a PNG
-DOTS = 10  # steps, of 255, of the dots in a GIF
+STEPS = 63  # levels of a channel of a PNG, less one
+DOTS = 10  # amplitude of the dither in a GIF, of 255
 
 Block = Image.Image
 Font = ImageFont.FreeTypeFont
@@ -25,7 +28,7 @@ Coloured = tuple[str, str]  # a word and its colour; a word in ACCENT is underli
 
 
 def font_for(text: str, size: float) -> Font:
-    """The font of this size, in pixels, that has the letters of the text."""
+    """A font of this size in pixels that has the characters of the text."""
     if text.isascii():
         plain = ImageFont.load_default(size)
         assert isinstance(plain, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
@@ -37,7 +40,7 @@ def font_for(text: str, size: float) -> Font:
 def _installed(letters: frozenset[str]) -> str:
     from matplotlib.font_manager import fontManager
 
-    def rank(entry: Any) -> tuple[bool, bool, bool, str]:
+    def rank(entry: "FontEntry") -> tuple[bool, bool, bool, str]:
         return entry.name != "DejaVu Sans", "Sans" not in entry.name, entry.weight != 400, entry.fname
 
     upright = [entry for entry in fontManager.ttflist if entry.style == "normal" and "Last Resort" not in entry.name]
@@ -60,7 +63,7 @@ def words_of(text: str, colour: str = INK) -> list[Coloured]:
 
 
 def paragraph(words: Sequence[Coloured], font: Font, *, width: int, lines: int = 1000) -> Block:
-    """Words set in lines of this width, in pixels; what is beyond the last line is left out, with an ellipsis."""
+    """Words wrapped to this width in pixels. Text beyond `lines` lines is cut with an ellipsis."""
     placed = _placed(words, font, width)
     shown = [place for place in placed if place[1] < lines]
     rows = 1 + max((line for _, line, *_ in shown), default=0)
@@ -89,7 +92,7 @@ def _placed(words: Sequence[Coloured], font: Font, width: int) -> list[tuple[flo
 
 
 def _pieces(word: str, font: Font, width: int) -> list[str]:
-    """A word that fits into a line is one piece; a longer one, or a text without spaces, is cut."""
+    """The word, cut into pieces if it is wider than a line."""
     if font.getlength(word) <= width:
         return [word]
     pieces = [""]
@@ -101,7 +104,7 @@ def _pieces(word: str, font: Font, width: int) -> list[str]:
 
 
 def shortened(text: str, font: Font, width: float) -> str:
-    """The text, or as much of its beginning as fits into this width with an ellipsis."""
+    """The text, cut to this width with an ellipsis."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
@@ -110,7 +113,7 @@ def shortened(text: str, font: Font, width: float) -> str:
 
 
 def grid(blocks: Sequence[Block], columns: int, *, gap: tuple[int, int] = (0, 0)) -> Block:
-    """Blocks in rows, each at the top left of its place; `gap` is the pixels between columns and between rows."""
+    """Blocks in rows, aligned at the top left; `gap` is the pixels between columns and between rows."""
     widths = [max(block.width for block in blocks[column::columns]) for column in range(min(columns, len(blocks)))]
     rows = [blocks[first : first + columns] for first in range(0, len(blocks), columns)]
     heights = [max(block.height for block in row) for row in rows]
@@ -127,7 +130,7 @@ def _length(parts: Sequence[int], gap: int) -> int:
 
 
 def bar(share: float, font: Font, *, width: int) -> Block:
-    """A bar beside a line of text, filled to this share, 0 to 1."""
+    """A bar as high as a line of text, filled to this share, 0 to 1."""
     block = paragraph([], font, width=width)
     top, bottom = round(0.52 * font.size), round(0.76 * font.size)
     block.paste(TRACK, (0, top, width, bottom))
@@ -136,7 +139,7 @@ def bar(share: float, font: Font, *, width: int) -> Block:
 
 
 def scaled(image: np.ndarray, width: float, height: float) -> Block:
-    """An image, uint8 (H, W, 3), as large as fits into this width and height."""
+    """An image, uint8 (H, W, 3), scaled to fit into this width and height."""
     scale = min(width / image.shape[1], height / image.shape[0])
     size = [max(1, round(scale * side)) for side in (image.shape[1], image.shape[0])]
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
@@ -150,7 +153,7 @@ def framed(block: Block) -> Block:
 
 
 def png(page: Block) -> bytes:
-    """A page as the bytes of a PNG in 64 steps a channel: half of the bytes, and no eye sees the difference."""
+    """A page as PNG bytes with 64 levels per channel, which halves the file without a visible difference."""
     steps = np.rint(np.asarray(page) / 255 * STEPS)
     written = io.BytesIO()
     Image.fromarray(np.rint(steps / STEPS * 255).astype("uint8")).save(written, "png")
@@ -160,24 +163,23 @@ def png(page: Block) -> bytes:
 def gif(frames: Sequence[Block], durations: Sequence[int]) -> bytes:
     """Frames as the bytes of an endless GIF; durations in milliseconds.
 
-    All share one palette, a quarter of it for the first frame, and one pattern of dots softens its steps: what stands
-    still does not flicker.
+    All frames share one palette, a quarter of it for the first frame, and one dither pattern. So nothing flickers.
     """
     first, rest = frames[0], grid(frames[1:] or frames[:1], 1)
     parts = [first.quantize(64, Image.Quantize.FASTOCTREE), rest.quantize(190, Image.Quantize.FASTOCTREE)]
     palette = Image.new("P", (1, 1))
     palette.putpalette([255, 255, 255, *(value for part in parts for value in part.getpalette() or ())])
     down, across = np.indices((first.height, first.width))
-    dots = 52.9829189 * ((0.06711056 * across + 0.00583715 * down) % 1)  # interleaved gradient noise: even, no pattern
-    drawn = [_in_colours(frame, palette, DOTS * (dots % 1 - 0.5)[..., None]) for frame in frames]
+    noise = 52.9829189 * ((0.06711056 * across + 0.00583715 * down) % 1)  # interleaved gradient noise
+    drawn = [_in_colours(frame, palette, DOTS * (noise % 1 - 0.5)[..., None]) for frame in frames]
     written = io.BytesIO()
     drawn[0].save(written, "gif", save_all=True, append_images=drawn[1:], duration=list(durations), loop=0)
     return written.getvalue()
 
 
-def _in_colours(frame: Block, palette: Block, dots: np.ndarray) -> Block:
+def _in_colours(frame: Block, palette: Block, dither: np.ndarray) -> Block:
     pixels = np.asarray(frame)
-    dotted = Image.fromarray(np.clip(np.rint(pixels + dots), 0, 255).astype("uint8"))
-    drawn = dotted.quantize(palette=palette, dither=Image.Dither.NONE)
+    dithered = Image.fromarray(np.clip(np.rint(pixels + dither), 0, 255).astype("uint8"))
+    drawn = dithered.quantize(palette=palette, dither=Image.Dither.NONE)
     drawn.paste(0, mask=Image.fromarray((pixels == 255).all(axis=-1)))  # white, the first colour, stays white
     return drawn

@@ -1,26 +1,23 @@
-"""Pictures changed at random while a student learns, batch by batch.
-
-Knows nothing of grids or teachers.
-"""
+"""Random augmentation of batches of images, for distillation."""
 
 import numpy as np
 
-BRIGHTER, TINTED, PALER = 0.2, 0.05, 0.3  # by how much at most, as a share
-SHIFTED = 4  # pixels at most, a quarter of a region of the student's
-STRONGEST = 0.5  # share of another picture that shines through
-SMALLEST, LARGEST = 0.25, 0.75  # sides of what another picture covers, as shares
+BRIGHTER, TINTED, PALER = 0.2, 0.05, 0.3  # largest change of brightness, of a channel, of saturation, as a share
+SHIFTED = 4  # pixels at most, a quarter of a region of the student's grid
+STRONGEST = 0.5  # largest weight of the other image in a mixture
+SMALLEST, LARGEST = 0.25, 0.75  # sides of the pasted part of the other image, as shares
 
 
-def shifted(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pictures (B, H, W, 3), each a little to some side; what that uncovers repeats the edge."""
+def shift_randomly(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The images (B, H, W, 3), each shifted by up to `SHIFTED` pixels; edge pixels fill the gap."""
     height, width = pixels.shape[1:3]
     wide = np.pad(pixels, ((0, 0), (SHIFTED, SHIFTED), (SHIFTED, SHIFTED), (0, 0)), mode="edge")
     corners = rng.integers(0, 2 * SHIFTED + 1, (len(pixels), 2))
     return np.stack([own[y : y + height, x : x + width] for own, (y, x) in zip(wide, corners, strict=True)])
 
 
-def otherwise_lit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pictures (B, H, W, 3) a little brighter or darker, warmer or colder, paler or more colourful."""
+def jitter_colours(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The images (B, H, W, 3) with random brightness, channel factors and saturation."""
     pixels, count = pixels.astype("float32"), len(pixels)
 
     def factors(most: float, channels: int) -> np.ndarray:
@@ -31,8 +28,8 @@ def otherwise_lit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(lit, 0, 255)
 
 
-def some_part(pictures: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Some square of this side of each of the pictures (B, H, W, 3), every other time mirrored."""
+def crop_randomly(pictures: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """A random square of this side of each image (B, H, W, 3), mirrored with probability 1/2."""
     corners = rng.integers(0, pictures.shape[1] - side + 1, (len(pictures), 2))
     ways = rng.choice((1, -1), len(pictures))
     return np.stack(
@@ -40,8 +37,8 @@ def some_part(pictures: np.ndarray, side: int, rng: np.random.Generator) -> np.n
     )
 
 
-def blended(pictures: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pictures (B, S, S, 3), each with another one in it: shining through, beside it, or before it."""
+def mix_images(pictures: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The images (B, S, S, 3), each mixed with another: a weighted mean, a pasted band, or a pasted rectangle."""
     pictures, side = pictures.astype("float32"), pictures.shape[1]
     for picture, other in zip(pictures, others, strict=True):
         way = rng.integers(3)
@@ -57,7 +54,7 @@ def blended(pictures: np.ndarray, others: np.ndarray, rng: np.random.Generator) 
     return pictures
 
 
-def halved(pictures: np.ndarray) -> np.ndarray:
-    """The pictures (B, 2H, 2W, 3) at half their side, (B, H, W, 3)."""
+def downsample(pictures: np.ndarray) -> np.ndarray:
+    """The images (B, 2H, 2W, 3), averaged over 2 x 2 pixels, (B, H, W, 3)."""
     count, height, width, channels = pictures.shape
     return pictures.reshape(count, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))

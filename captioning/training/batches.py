@@ -1,14 +1,19 @@
-"""Features + ids -> (inputs, targets, weights), one row an image with its R captions.
+"""Batches of (inputs, targets, weights), one row per image with its R captions.
 
-Knows nothing of the model. The order of an epoch is a function of the seed and the epoch alone.
+The order of an epoch depends on the seed and the epoch only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import keras
 import numpy as np
+
+from captioning.encoders.features import Features
+from captioning.encoders.views import cropped
+
+Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]  # inputs, targets, weights
 
 
 @dataclass(frozen=True)
@@ -16,21 +21,22 @@ class Examples:
     """Images as rows of one array, and their captions as ids: `tokens[i]` is (captions of image i, T + 1)."""
 
     array: np.ndarray  # (rows, L, D) grids or (rows, H, W, 3) images
-    rows: np.ndarray  # (N, views) rows of each image; each epoch of training shows one of its views
+    rows: np.ndarray  # (N, views) rows of each image; each epoch of training uses one of its views
     tokens: list[np.ndarray]
-    names: Sequence[str] = ()  # of the images, for people
+    names: Sequence[str] = ()  # of the images, for error messages
+    crop: float = 1.0  # smallest side of random crops in training, as a fraction; 1: whole images
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def num_captions(self) -> int:
-        """Captions over all images."""
+        """The number of captions of all images."""
         return sum(map(len, self.tokens))
 
 
 def examples_of(
-    features: Any, split: Mapping[Any, Sequence[str]], encode: Callable[[Sequence[str]], np.ndarray]
+    features: Features, split: Mapping[Path, Sequence[str]], encode: Callable[[Sequence[str]], np.ndarray]
 ) -> Examples:
     """The examples of a split {image: captions}; `encode` turns captions into (captions, T + 1) ids."""
     rows = [[features.rows[image], *features.views.get(image, ())] for image in split]
@@ -39,7 +45,7 @@ def examples_of(
 
 
 class Batches(keras.utils.PyDataset):
-    """One epoch of batches, B images with R captions each; what is missing of a full batch has weight zero."""
+    """One epoch of batches, B images with R captions each. Padding of the last batch has weight zero."""
 
     def __init__(
         self,
@@ -50,7 +56,7 @@ class Batches(keras.utils.PyDataset):
         order: np.random.Generator | None,
         first: int = 0,
     ) -> None:
-        # with one worker TensorFlow tunes itself, up to 20 s after an epoch; with two the others lose the first batch
+        # with 1 worker TensorFlow autotunes for up to 20 s after an epoch; with 2 JAX and torch lose the first batch
         super().__init__(workers=2 if keras.backend.backend() == "tensorflow" else 1, max_queue_size=4)
         self.examples, self.batch_size, self.first = examples, batch_size, first
         count = len(examples)
@@ -59,21 +65,23 @@ class Batches(keras.utils.PyDataset):
         self.captions = [_choose(len(tokens), captions_per_image, order) for tokens in examples.tokens]
         views = examples.rows.shape[1]
         self.views = np.zeros(count, int) if order is None else order.integers(views, size=count)
+        self.shares = np.ones(count) if order is None or examples.crop == 1 else order.uniform(examples.crop, 1, count)
+        self.corners = np.zeros((2, count)) if order is None else order.uniform(0, 1 - self.shares, (2, count))
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.batch_size) - self.first
 
-    def shown(self, index: int) -> np.ndarray:
-        """The numbers of the images in a batch."""
-        begin = (self.first + index) * self.batch_size
-        return self.images[begin : begin + self.batch_size]
+    def numbers(self, index: int) -> np.ndarray:
+        """The indices of a batch's images within the examples."""
+        start = (self.first + index) * self.batch_size
+        return self.images[start : start + self.batch_size]
 
     def names(self, index: int) -> list[str]:
-        """What these images are called, where that is known."""
-        return [self.examples.names[image] for image in self.shown(index)] if self.examples.names else []
+        """The names of a batch's images; empty if images have no names."""
+        return [self.examples.names[image] for image in self.numbers(index)] if self.examples.names else []
 
-    def __getitem__(self, index: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        images = self.shown(index)
+    def __getitem__(self, index: int) -> Batch:
+        images = self.numbers(index)
         tokens = np.stack([self._tokens(image) for image in images])
         missing = self.batch_size - len(images)
         images = np.concatenate([images, np.repeat(images[:1], missing)])
@@ -82,9 +90,13 @@ class Batches(keras.utils.PyDataset):
         if features.ndim == 4:  # an image's mirror image has the same captions
             mirror = self.flipped[images]
             features[mirror] = features[mirror, :, ::-1]
+            for place, image in enumerate(images):
+                if self.shares[image] < 1:
+                    left, top = self.corners[:, image]
+                    features[place] = cropped(features[place], left, top, self.shares[image], features.shape[1])
         targets = tokens[..., 1:]
-        said = targets != 0
-        weights = said * np.float32(said.size / max(1, said.sum()))  # so that the mean loss is that of a word
+        is_word = targets != 0
+        weights = is_word * np.float32(is_word.size / max(1, is_word.sum()))  # the mean loss is that over words
         return {"features": features, "tokens": tokens[..., :-1]}, targets, weights
 
     def _tokens(self, image: int) -> np.ndarray:
@@ -94,12 +106,12 @@ class Batches(keras.utils.PyDataset):
 
 
 def _choose(available: int, wanted: int, order: np.random.Generator | None) -> np.ndarray:
-    """Which captions of an image are shown, -1 where it has too few."""
+    """The indices of an image's captions for this epoch, padded with -1."""
     if available > wanted and order is not None:
         return np.sort(order.permutation(available)[:wanted])
     return np.pad(np.arange(min(available, wanted)), (0, max(0, wanted - available)), constant_values=-1)
 
 
 def epoch_order(seed: int, epoch: int) -> np.random.Generator:
-    """The chance that orders one epoch's images and picks their captions."""
+    """The random generator that orders one epoch's images and picks their captions."""
     return np.random.default_rng([seed, epoch])

@@ -1,7 +1,7 @@
 """The state of a training in one file: weights, optimizer, random state, epoch, history, best weights.
 
-One file renamed into place is the commit point, so a kill at any moment leaves the state before or the state after.
-The one before stays beside it, for the day when the newest cannot be read.
+A checkpoint is written to a temporary file and renamed. So a kill leaves either the old or the new state. The previous
+checkpoint is kept as well, in case the newest cannot be read.
 """
 
 import json
@@ -17,30 +17,31 @@ from typing import Any
 import numpy as np
 
 from captioning.errors import StorageError
+from captioning.options import RunOptions
 from captioning.runtime.files import atomic_file, explain_disk_errors
 
-KEPT = 2  # the newest and the one before
+KEPT = 2  # the newest and the previous one
 DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
 class Progress:
-    """How far a training has come."""
+    """The progress of a training."""
 
     epoch: int = 0
-    step: int = 0  # steps done of this epoch
+    step: int = 0  # steps of this epoch that are done
     phase: int = 0
-    first: int = 0  # the epoch with which this phase began
+    first: int = 0  # the epoch in which this phase started
     history: list[dict[str, float]] = field(default_factory=list)
-    samples: list[list[str]] = field(default_factory=list)  # captions of the watched images, epoch by epoch
+    samples: list[list[str]] = field(default_factory=list)  # captions of the watched images after each epoch
     best_score: float = -1.0
     best_epoch: int = -1
     best_weights: list[np.ndarray] = field(default_factory=list)
-    running_means: list[float] = field(default_factory=list)  # of the epoch's metrics, where it was interrupted
+    running_means: list[float] = field(default_factory=list)  # of the metrics of an interrupted epoch
 
 
-def save_checkpoint(path: Path, recipe: dict[str, Any], progress: Progress, variables: Sequence[Any]) -> None:
-    """Writes all that is needed; `recipe` says what training it is, `variables` are the network's and optimizer's."""
+def save_checkpoint(path: Path, recipe: dict[str, Any], progress: Progress, variables: Sequence[np.ndarray]) -> None:
+    """Write a checkpoint. `recipe` identifies the training. `variables` are those of the model and the optimizer."""
     plain = {name: value for name, value in vars(progress).items() if name != "best_weights"}
     counts = {"variables": len(variables), "best": len(progress.best_weights)}
     record = json.dumps({"format": 1, "recipe": recipe, "progress": plain, "counts": counts})
@@ -51,14 +52,14 @@ def save_checkpoint(path: Path, recipe: dict[str, Any], progress: Progress, vari
 
 
 def has_checkpoint(path: Path) -> bool:
-    """Whether a training left something to go on from."""
+    """Whether there is a checkpoint to resume from."""
     return path.exists() or _earlier(path).exists()
 
 
 def load_checkpoint(path: Path, recipe: dict[str, Any]) -> tuple[Progress, list[np.ndarray]]:
-    """The progress and the variables' values of a checkpoint of the same recipe; another recipe's is refused.
+    """Return the progress and the variables' values of a checkpoint. Raise StorageError if its recipe differs.
 
-    Where the newest cannot be read, the one before takes its place, and standard error says so.
+    If the newest checkpoint cannot be read, the previous one is used, with a line on standard error.
     """
     source = path
     try:
@@ -71,9 +72,9 @@ def load_checkpoint(path: Path, recipe: dict[str, Any]) -> tuple[Progress, list[
     _compare(saved, recipe, source)
     if source != path:
         with explain_disk_errors(path):
-            os.replace(source, path)  # or the next save would keep the damaged one and drop this
+            os.replace(source, path)  # else the next save would keep the damaged one and drop this
         after = f"after {progress.epoch} epochs and {progress.step} steps"
-        print(f"{path} cannot be read; going on from the checkpoint before it, {after}.", file=sys.stderr)
+        print(f"{path} cannot be read; resuming from the previous checkpoint, {after}.", file=sys.stderr)
     return progress, values
 
 
@@ -84,7 +85,7 @@ def _earlier(path: Path) -> Path:
 def _read(path: Path) -> tuple[dict[str, Any], Progress, list[np.ndarray]]:
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as parts:
-            if damaged := parts.testzip():  # before numpy looks at headers that may say anything
+            if damaged := parts.testzip():  # before NumPy reads headers, which may claim any size
                 raise ValueError(f"{damaged} was altered")
             file.seek(0)
             arrays = np.load(file, allow_pickle=False)
@@ -93,9 +94,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Progress, list[np.ndarray]]:
             best = [arrays[f"best_{number}"] for number in range(record["counts"]["best"])]
             return record["recipe"], Progress(**record["progress"], best_weights=best), values
     except DAMAGE as error:
-        raise StorageError(
-            f"{path} is not a checkpoint that can be read ({error}); start again with --overwrite."
-        ) from error
+        raise StorageError(f"{path} cannot be read as a checkpoint ({error}); start again with --overwrite.") from error
 
 
 def _compare(saved: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
@@ -106,3 +105,25 @@ def _compare(saved: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
         raise StorageError(
             f"{path} belongs to another training ({changes}); repeat its command, or start again with --overwrite."
         )
+
+
+def check_overwrite(folder: Path, checkpoint_folder: Path, options: RunOptions) -> None:
+    """Raise StorageError if a finished bundle or an unfinished training would be replaced without --overwrite."""
+    unfinished = has_checkpoint(checkpoint_folder / "checkpoint.npz")
+    if options.resume and not unfinished:
+        raise StorageError(f"{checkpoint_folder} holds no training to resume; leave --resume out to start one.")
+    if options.resume or options.overwrite:
+        return
+    if unfinished:
+        raise StorageError(
+            f"{checkpoint_folder} holds an unfinished training: --resume continues it, --overwrite starts again."
+        )
+    if (folder / "config.json").exists():
+        raise StorageError(f"{folder} holds a finished bundle: choose another --name, or replace it with --overwrite.")
+
+
+def clear_checkpoints(checkpoint_folder: Path) -> None:
+    """Remove the checkpoints of a training that has finished or is restarted."""
+    for path in checkpoint_folder.iterdir():
+        if path.name != ".lock" and not path.is_dir():  # a folder is a person's, such as .ipynb_checkpoints
+            path.unlink()

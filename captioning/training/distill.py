@@ -30,17 +30,18 @@ from captioning.inference.bundle import Parts, as_saved, load, save, weights_byt
 from captioning.inference.captioner import Captioner
 from captioning.options import TEACHERS, DistillOptions, ModelOptions, RunOptions
 from captioning.runtime.files import atomic_file, atomic_write, exclusive_lock
-from captioning.training.augment import blended, halved, otherwise_lit, shifted, some_part
+from captioning.training.augment import crop_randomly, downsample, jitter_colours, mix_images, shift_randomly
 from captioning.training.batches import epoch_order
-from captioning.training.checkpoint import Progress, has_checkpoint, load_checkpoint, save_checkpoint
-from captioning.training.trainer import (
-    ProgressCallback,
-    StopRequest,
+from captioning.training.callbacks import ProgressCallback, StopRequest, diverged
+from captioning.training.checkpoint import (
+    Progress,
     check_overwrite,
     clear_checkpoints,
-    diverged,
-    set_precision,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
 )
+from captioning.training.optimization import set_precision
 
 STUDENT, SUFFIX, PROJECTION = "pocket", ".weights.h5", "projection"
 LARGER = 2  # times the student's side is the teacher's; of strides of 16 and of 32 that makes the same regions
@@ -79,9 +80,9 @@ class Blends:
         """So many looks for the student, and what the teacher sees in them."""
         side = self.teacher.input_shape[1]
         drawn = self.pixels[self.rows[rng.integers(0, len(self.rows), 2 * count)]]
-        parts = some_part(drawn, side, rng)
-        pictures = blended(parts[:count], parts[count:], rng)
-        return halved(pictures), np.asarray(self.teacher.predict_on_batch(pictures), "float32")
+        parts = crop_randomly(drawn, side, rng)
+        pictures = mix_images(parts[:count], parts[count:], rng)
+        return downsample(pictures), np.asarray(self.teacher.predict_on_batch(pictures), "float32")
 
 
 def distill(dataset: Dataset, how: DistillOptions) -> None:
@@ -321,7 +322,9 @@ class Teaching:
             if self.how.blends:
                 looks, seen = self.blends.draw(self.how.blends, rng)
                 pixels, grids = np.concatenate([pixels, looks]), np.concatenate([grids, seen])
-            logs = self.student.train_on_batch(otherwise_lit(shifted(pixels, rng), rng), grids, return_dict=True)
+            logs = self.student.train_on_batch(
+                jitter_colours(shift_randomly(pixels, rng), rng), grids, return_dict=True
+            )
             watch.on_train_batch_end(progress.step, logs)
         watch.on_train_end()
         progress.running_means = [float(np.asarray(variable)) for variable in watch.means]

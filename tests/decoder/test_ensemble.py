@@ -107,5 +107,5 @@ def test_captioners_that_look_at_larger_pictures_are_refused(saved, parts, tmp_p
     model = CaptionModel(config_for(model_options, len(parts.tokenizer), encoder.output_shape), encoder)
     model.build()
     bundle.save(tmp_path / "other", replace(parts, model=model, model_options=model_options), files={}, about={})
-    with pytest.raises(BundleError, match=r"looks at 64 pixels in .* at 32 in "):
+    with pytest.raises(BundleError, match=r"images of 64 pixels in .* of 32 in "):
         captioning.load(saved, tmp_path / "other")

@@ -85,8 +85,8 @@ def test_sampling_follows_the_seed():
 
 
 def frequencies(tables, words, **options) -> list[float]:
-    images = np.repeat(tables, 4, axis=0)
-    found = search(images, strategy="sample", num_captions=1000, max_length=1, **options)
+    images = np.repeat(tables, 40, axis=0)
+    found = search(images, strategy="sample", num_captions=100, max_length=1, **options)
     counts = Counter(found.tokens[..., 0].reshape(-1).tolist())
     assert set(counts) <= set(words)
     return [counts[word] / 4000 for word in words]

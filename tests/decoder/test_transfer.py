@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from captioning.data.tokenizer import UNKNOWN
 from captioning.decoder.model import CaptionModel
-from captioning.decoder.transfer import copy_matching_weights, interpolate_weights
+from captioning.decoder.transfer import choose_share, copy_matching_weights, interpolate_weights, start_new_words
 
 
 def network(config, seed: int = 5) -> CaptionModel:
@@ -105,3 +106,69 @@ def test_a_network_goes_back_part_of_the_way_to_what_it_was(base, share):
     for weight, before, after in zip(model.weights, begun, learnt, strict=True):
         wanted = after if not weight.trainable else after + share * (before - after)
         np.testing.assert_allclose(ops.convert_to_numpy(weight), wanted, rtol=1e-5, atol=1e-6)
+
+
+def probabilities(model: CaptionModel, grids: np.ndarray, words: np.ndarray) -> np.ndarray:
+    return ops.convert_to_numpy(ops.softmax(model({"features": grids, "tokens": words})))
+
+
+@pytest.mark.parametrize("unknown", [0, 5])
+def test_new_words_share_the_probability_of_unknown_and_all_others_keep_theirs(base, unknown):
+    old = len(base.tokenizer)
+    words = [*base.tokenizer.words, "zebra", "quagga"]
+    model = network(replace(base.model.config, vocabulary_size=len(words)))
+    copy_matching_weights(model, words, base)
+    start_new_words(model, [6, 2], unknown)
+    grids, said = grids_for(model.config), np.arange(36).reshape(3, 2, 6) % old
+    before, after = (probabilities(each, grids, said) for each in (base.model, model))
+    known = [number for number in range(old) if number != UNKNOWN]
+    np.testing.assert_allclose(after[..., known], before[..., known], rtol=1e-4)
+    shares = np.array([unknown + 1, 6, 2]) / (unknown + 9)
+    np.testing.assert_allclose(after[..., [UNKNOWN, old, old + 1]], before[..., [UNKNOWN]] * shares, rtol=1e-4)
+    new = np.full_like(said, old)
+    np.testing.assert_allclose(
+        probabilities(model, grids, new)[..., known],
+        probabilities(base.model, grids, np.full_like(said, UNKNOWN))[..., known],
+        rtol=1e-4,
+    )
+
+
+def test_without_new_words_nothing_changes(base):
+    before = base.model.get_weights()
+    start_new_words(base.model, [], 3)
+    for old, new in zip(before, base.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("gains", "chosen"),
+    [
+        ([0.0, 0.0], 0.8),
+        ([1.0, 2.0], 0.0),
+        ([1.0, -1.0], 0.4),
+        ([-1.0, 1.0], 0.0),
+        ([0.05, 0.05], 0.8),  # no more than chance
+    ],
+)
+def test_less_of_the_base_model_is_kept_only_where_it_is_clearly_better(base, gains, chosen):
+    model, rng = base.model, np.random.default_rng(0)
+    noise = rng.normal(0, 0.2, (3, 12))
+    noise -= noise.mean(axis=1, keepdims=True)
+    initial = model.get_weights()
+    for weight in model.trainable_weights:
+        weight.assign(rng.normal(size=weight.shape))
+    trained, found = model.get_weights(), iter(np.array([0.0, *gains])[:, None] + noise)
+    assert choose_share(model, initial, (0.8, 0.4, 0.0), lambda: next(found)) == chosen
+    after = model.get_weights()
+    model.set_weights(trained)
+    interpolate_weights(model, initial, chosen)
+    for own, wanted in zip(after, model.get_weights(), strict=True):
+        np.testing.assert_allclose(own, wanted, rtol=1e-6)
+
+
+def test_with_another_encoder_all_but_the_projection_of_its_features_is_copied(base):
+    model, untouched = network(base.model.config, seed=6), network(base.model.config, seed=6)
+    copy_matching_weights(model, base.tokenizer.words, base, same_encoder=False)
+    for found, own, copied in zip(*(each.trainable_weights for each in (model, untouched, base.model)), strict=True):
+        is_projection = "feature_projection" in found.path
+        np.testing.assert_array_equal(*map(ops.convert_to_numpy, (found, own if is_projection else copied)))

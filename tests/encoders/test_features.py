@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from captioning.encoders import registry
-from captioning.encoders.registry import build_encoder, image_size_of, open_last_stage, probe, weights_key
+from captioning.encoders.registry import (
+    ONE_STAGE,
+    STAGES,
+    build_encoder,
+    image_size_of,
+    open_stages,
+    probe,
+    rate_factors,
+    weights_key,
+)
 from captioning.errors import DataError
 
 SIZE = 64
@@ -37,7 +46,7 @@ def pixels_for(count: int, size: int = SIZE) -> np.ndarray:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_is_the_network_behind_its_own_preprocessing(name):
     encoder, pixels = encoder_of(name), pixels_for(2)
-    module = getattr(keras.applications, registry.APPLICATIONS[name].module)
+    module = getattr(keras.applications, registry.ENCODERS[name].application.partition(".")[0])
     wanted = np.asarray(network_of(encoder)(module.preprocess_input(pixels.astype("float32")), training=False))
     found = np.asarray(encoder(pixels.astype("float32"), training=False))
     assert encoder.output_shape == (None, *GRIDS[name])
@@ -69,7 +78,7 @@ LAST_STAGES = {"resnet50": 2 * (3 * 3 + 1), "mobilenetv2": 3 * 3 + 1}  # weights
 def test_only_the_last_stage_is_opened_and_no_batch_norm(name):
     encoder = encoder_of(name)
     encoder.trainable = False
-    assert open_last_stage(encoder) == LAST_STAGES[name]
+    assert open_stages(encoder) == LAST_STAGES[name]
     network = network_of(encoder)
     opened = {layer.name for layer in network.layers if layer.trainable_weights}
     norms = {layer.name for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)}
@@ -78,6 +87,29 @@ def test_only_the_last_stage_is_opened_and_no_batch_norm(name):
     assert opened == convolutions
     encoder.trainable = False
     assert not encoder.trainable_weights
+
+
+NORM = keras.layers.BatchNormalization
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_layer_that_can_be_trained_belongs_to_one_stage(name):
+    for layer in network_of(encoder_of(name)).layers:
+        stages = [stage for stage in STAGES.get(name, ONE_STAGE) if layer.name.startswith(stage)]
+        assert len(stages) == 1 or not layer.trainable_variables, layer.name
+
+
+@pytest.mark.parametrize("name", LAST_STAGES)
+def test_more_stages_open_more_weights_and_earlier_ones_have_lower_rates(name):
+    encoder, count = encoder_of(name), len(STAGES[name])
+    opened = [open_stages(encoder, stages) for stages in (1, 2, count, 0)]
+    assert opened[0] < opened[1] < opened[2] == opened[3]
+    norms = {id(weight) for layer in network_of(encoder).layers if isinstance(layer, NORM) for weight in layer.weights}
+    assert not any(id(weight) in norms for weight in encoder.trainable_weights)
+    factors = [rate_factors(encoder)[weight.path] for weight in encoder.trainable_weights]
+    assert factors == sorted(factors)
+    assert (factors[0], factors[-1]) == (0.5 ** (count - 1), 1)
+    encoder.trainable = False
 
 
 # Weights
@@ -131,7 +163,7 @@ def test_imagenet_without_a_network(monkeypatch, refused):
         raise Exception("URL fetch failure: no route to host\nand more")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", offline)
-    refused("imagenet", r"MobileNetV2 could not be fetched .*no route.*--encoder-weights FILE")
+    refused("imagenet", r"MobileNetV2 could not be downloaded .*no route.*--encoder-weights FILE")
     assert asked
 
 

@@ -221,7 +221,7 @@ def test_a_full_disk_is_told_and_repaired(images, cache, tmp_path, monkeypatch, 
 
 def test_features_that_are_not_numbers_are_refused(images, cache, encoder):
     encoder.factor = np.nan
-    with pytest.raises(StorageError, match="not numbers; check --encoder-weights"):
+    with pytest.raises(StorageError, match="NaN or infinite features; check the file of --encoder-weights"):
         read(images, cache, encoder)
 
 
@@ -233,7 +233,7 @@ def test_features_too_large_for_float16_are_the_largest(images, cache, encoder):
 
 def test_a_disk_too_small_is_told_before_anything_is_looked_at(images, cache, encoder, monkeypatch):
     monkeypatch.setattr(files, "_free", lambda path: 100)
-    with pytest.raises(StorageError, match=r"would need .* --cache FOLDER"):
+    with pytest.raises(StorageError, match=r"needs .* --cache FOLDER"):
         read(images, cache, encoder)
     assert not encoder.seen
 

@@ -109,7 +109,7 @@ def test_scores_that_only_one_card_has_are_left_out(good, bad):
 
 
 def _write(folder, name, text):
-    (folder / name).write_text(text)
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
 @pytest.mark.parametrize(
@@ -118,16 +118,37 @@ def _write(folder, name, text):
         (lambda folder: (folder / "scores.json").unlink(), "There is no .*scores.json; give the folder"),
         (lambda folder: _write(folder, "scores.json", "{"), "holds no score cards"),
         (lambda folder: _write(folder, "scores.json", "[]"), "holds no score cards"),
+        (lambda folder: _write(folder, "scores.json", "[" * 10**5), "holds no score cards"),
+        (lambda folder: _write(folder, "scores.json", '{"a":' * 900 + "1" + "}" * 900), "holds no score cards"),
+        (lambda folder: _write(folder, "predictions-test.jsonl", "[" * 10**5), "is not a prediction .*nested"),
+        (lambda folder: _write(folder, "predictions-test.jsonl", b'["\xff"]'), "is not a prediction .*surrogates"),
         (lambda folder: _write(folder, "scores.json", '{"test": {}}'), "holds no score cards"),
         (lambda folder: _write(folder, "scores.json", "{}"), "a card of the same split"),
-        (lambda folder: (folder / "predictions-test.jsonl").unlink(), r"lacks predictions-test\.jsonl"),
-        (lambda folder: _write(folder, "predictions-test.jsonl", ""), "not hold the captions that the card"),
+        (
+            lambda folder: _write(folder, "predictions-test.jsonl", ""),
+            "not hold the captions that the card beside it scores",
+        ),
     ],
 )
 def test_a_bundle_that_cannot_be_compared_is_refused(good, bad, spoil, saying):
     spoil(bad)
     with pytest.raises(DataError, match=saying):
         compare([good, bad])
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_without_predictions_the_scores_stand_beside_each_other_and_the_command_is_told(good, bad, captions):
+    (bad / "predictions-test.jsonl").unlink()
+    table, advice = compare([good, bad], captions=captions).split("\n\n")
+    first, _, *rows = table.splitlines()
+    assert first == "test split, 6 images"
+    assert [line.split()[0] for line in rows] == [str(good), str(bad)]
+    assert f"unknown without predictions-test.jsonl in {bad}; caption the split again" in advice
+    assert advice.endswith(f": python -m captioning compare {good} {bad} --data FOLDER --split test")
+    fewer = bundle(bad.parent / "fewer", perfect()[1:])
+    (fewer / "predictions-test.jsonl").unlink()
+    with pytest.raises(DataError, match="image_list_sha256"):
+        compare([good, fewer])
 
 
 def test_bundles_of_other_images_or_references_are_refused(good, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from captioning.evaluation import model_card as card
-from captioning.evaluation.model_card import model_card, sheet
+from captioning.evaluation.model_card import contact_sheet_png, model_card
 from captioning.evaluation.predictions import Prediction
 from captioning.evaluation.scoring import score_card
 
@@ -32,7 +32,7 @@ def test_a_card_has_scores_examples_words_and_limits():
     text = written()
     assert "dev split, 40 images" in text
     assert "\n- a man\n- a dog\n" in text
-    assert "1,234 words in 5,678 images" in text
+    assert "5,678 images of one kind, with 1,234 words" in text
     assert set(re.findall(r"\]\((.*?)\)", text)) == {"loss.png", "attention.png", "sheet.png"}
 
 
@@ -47,18 +47,18 @@ def test_a_card_without_data_refers_to_none():
 def test_words_said_more_and_less_often_stand_in_a_table(splits, split):
     text = written(splits=splits)
     assert "| | more often | less often |\n|---|---|---|\n| people | man 100% (50%) | woman 0% (50%) |\n\n" in text
-    assert f"captions that have it on the {split} split" in text
+    assert f"captions that contain it on the {split} split" in text
 
 
 def test_where_no_word_is_told_of_there_is_no_table():
     text = written(wrong="a man by the sea")
     assert "|" not in text
-    assert "more, or less, often" not in text
+    assert "Words used more, or less, often" not in text
 
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What is put on the sheet: captions and scores by section."""
+    """What is put on the contact sheet: captions and scores by section."""
     found = {}
     monkeypatch.setattr(card, "sheet_png", lambda sections: found.update(sections) or b"")
     return found
@@ -74,7 +74,7 @@ def pictures(folder: Path, count: int) -> list[Path]:
 @pytest.mark.parametrize(("count", "halves"), [(1, (1, 0)), (2, (1, 1)), (7, (4, 3)), (12, (5, 5))])
 def test_a_sheet_shows_the_worst_and_the_best_each_with_its_own_image(shown, tmp_path, monkeypatch, count, halves):
     monkeypatch.setattr(card, "ENDS", 5)
-    sheet(predictions(count), pictures(tmp_path, count))
+    contact_sheet_png(predictions(count), pictures(tmp_path, count))
     assert [name.split(" ")[1] for name in shown] == [str(half) for half in halves]
     worst, best = shown.values()
     assert tuple(map(len, (worst, best))) == halves
@@ -88,12 +88,12 @@ def test_a_sheet_shows_the_worst_and_the_best_each_with_its_own_image(shown, tmp
 
 
 def test_large_images_are_not_held_as_they_are(shown, tmp_path):
-    sheet(predictions(2), pictures(tmp_path, 2))
+    contact_sheet_png(predictions(2), pictures(tmp_path, 2))
     assert all(image.size <= 264 * 198 * 3 for rows in shown.values() for image, *_ in rows)
 
 
 def test_a_sheet_is_a_picture(tmp_path):
-    png = sheet(predictions(3), pictures(tmp_path, 3))
+    png = contact_sheet_png(predictions(3), pictures(tmp_path, 3))
     with Image.open(io.BytesIO(png)) as page:
         assert page.format == "PNG"
         assert page.width > 2 * 264
@@ -101,4 +101,4 @@ def test_a_sheet_is_a_picture(tmp_path):
 
 def test_images_are_as_many_as_predictions(tmp_path):
     with pytest.raises(ValueError, match="shorter"):
-        sheet(predictions(3), pictures(tmp_path, 2))
+        contact_sheet_png(predictions(3), pictures(tmp_path, 2))

@@ -1,6 +1,7 @@
 """Predictions are written, read and scored: perfect ones well, shuffled ones badly."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -267,6 +268,15 @@ def test_a_split_is_captioned_written_and_scored(data, tmp_path):
     assert card["scores"]["BLEU-4"]["value"] == pytest.approx(1)
     assert (card["data"], card["images_left_out"], card["decoding"]["num_beams"]) == ("mine", 0, 2)
     assert problems == []
+
+
+def test_progress_is_shown_on_a_terminal(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    given = {"split": "test", "predictions": tmp_path / "p.jsonl", "options": DecodeOptions()}
+    card, _ = evaluate(Parrot(), read_dataset(data), data, **given)
+    shown = capsys.readouterr().err
+    assert "captions, test split: 100%" in shown
+    assert f"{card['images']}/{card['images']}" in shown
 
 
 def test_an_image_that_cannot_be_read_is_left_out_and_named(data, tmp_path):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from captioning.evaluation.word_use import CATEGORIES, TOLD, word_use, word_use_text
+from captioning.evaluation.word_use import CATEGORIES, MOST_WORDS, word_use, word_use_text
 
 PLACES = ("on the grass", "by the sea", "in the snow")
 
@@ -55,10 +55,10 @@ def test_a_few_images_are_no_proof(images, found):
 
 
 def test_the_furthest_off_come_first_and_no_more_than_a_few():
-    colours = CATEGORIES["colours"].split()[: TOLD + 2]
+    colours = CATEGORIES["colours"].split()[: MOST_WORDS + 2]
     wanted = [[f"a {colour} car"] for rank, colour in enumerate(colours) for _ in range(20 + 10 * rank)]
     use = word_use(["a car"] * len(wanted), wanted)
-    assert told(use) == {"colours more": [], "colours less": colours[: -TOLD - 1 : -1]}
+    assert told(use) == {"colours more": [], "colours less": colours[: -MOST_WORDS - 1 : -1]}
     assert "more often" not in word_use_text(use)
 
 

@@ -21,7 +21,6 @@ import pytest
 from PIL import Image
 
 import captioning
-import train
 from captioning import cli
 from captioning.encoders import features
 from captioning.encoders.registry import build_encoder
@@ -29,7 +28,8 @@ from captioning.errors import BundleError, CaptioningError, ImageError, MissingE
 from captioning.extras import ray_engine
 from captioning.inference import folder as album
 from captioning.inference.writers import OutputOptions, open_writer
-from captioning.options import DecodeOptions, EngineOptions
+from captioning.options import DecodeOptions, EngineOptions, RecipeOptions
+from captioning.training.inputs import remote_compute
 
 ROOT = Path(__file__).parents[2]
 SEARCH = DecodeOptions(max_length=6)
@@ -119,7 +119,7 @@ def test_without_ray_one_line_says_what_to_install(images, tmp_path, monkeypatch
 def test_where_nothing_is_left_to_do_no_cluster_is_started(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert list(ray_engine.caption_images(lambda: None, [], SEARCH)) == []
-    assert list(ray_engine.look_at({}, size=32)) == []
+    assert list(ray_engine.compute_features({}, size=32)) == []
 
 
 @pytest.mark.usefixtures("here", "_small_batches")
@@ -136,8 +136,8 @@ def test_an_image_that_only_this_machine_has_is_told_so(images, captioner, monke
         album, "read_image", lambda image, size: (_ for _ in ()).throw(ImageError("missing", f"{image} does not exist"))
     )
     [batch] = ray_engine.caption_images(lambda: captioner, [images[0], images[0].with_name("none.png")], SEARCH)
-    told = [album.told(image, error) for image, error in batch.items()]
-    assert told[0].startswith(f"{images[0]} is not there on every machine; put")
+    told = [album.problem_text(image, error) for image, error in batch.items()]
+    assert told[0].startswith(f"{images[0]} does not exist on every machine; put")
     assert told[1] == f"{images[0].with_name('none.png')} does not exist"
 
 
@@ -154,22 +154,22 @@ def assert_seen_alike(images, tmp_path, encoder, engine):
     if encoder:
         network = build_encoder(encoder, "none", 32)
         network.save_weights(weights)
-    elsewhere = train.lookers(engine, 32, (encoder, weights) if encoder else None)
+    compute = remote_compute(RecipeOptions(engine=engine), 32, (encoder, weights) if encoder else None)
     read = functools.partial(features.read_features, known, image_size=32, encoder=network, views={images[0]: (1, 2)})
     local = read(tmp_path / "local")
     dice = random.getstate(), np.random.get_state()[2]
-    far = read(tmp_path / "far", elsewhere=elsewhere)
+    far = read(tmp_path / "far", compute=compute)
     assert (random.getstate(), np.random.get_state()[2]) == dice, "a training would take other seeds"
     assert len(far.array) == 15
     rows = [[seen.rows[image] for image in known] + seen.views[images[0]] for seen in (local, far)]
     assert sorted(rows[1]) == list(range(15))
     np.testing.assert_allclose(far.array[rows[1]], local.array[rows[0]], rtol=1e-2, atol=1e-3)
     monkey = lambda missing: pytest.fail(f"{missing} are looked at again") if missing else iter(())  # noqa: E731
-    assert read(tmp_path / "far", elsewhere=monkey).rows == far.rows
+    assert read(tmp_path / "far", compute=monkey).rows == far.rows
 
 
 def test_this_process_looks_itself_unless_told():
-    assert train.lookers(EngineOptions(), 32) is None
+    assert remote_compute(RecipeOptions(), 32) is None
 
 
 def test_a_worker_begins_once_and_answers_with_what_went_wrong(tmp_path, monkeypatch):
@@ -260,14 +260,12 @@ def test_a_worker_that_is_killed_costs_nothing_and_doubles_nothing(images, saved
 
     tasks = [images[first : first + 3] for first in range(0, 14, 3)]
     with open_writer(OutputOptions(output=tmp_path / "captions.jsonl"), several=False) as book:
-        problems = album.caption_folder(
-            lambda _: (said for _, said in ray_engine.spread(begin, tasks, 2)), images, book
-        )
+        summary = album.caption_folder(lambda _: (said for _, said in ray_engine.spread(begin, tasks, 2)), images, book)
     assert marker.exists()
     assert [line["image"] for line in sorted(lines(tmp_path / "captions.jsonl"), key=lambda line: line["image"])] == [
         str(image) for image in images if image != images[3]
     ]
-    assert problems == [f"{images[3]} is empty; copy or download it again."]
+    assert summary.problems == [f"{images[3]} is empty; copy or download it again."]
     assert capsys.readouterr().out == ""
 
 

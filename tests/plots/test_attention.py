@@ -12,17 +12,18 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageDraw
 
-from captioning.plots import attention as overlay
+from captioning.plots import attention as plots
 from captioning.plots import layout
 from captioning.plots.attention import (
-    collapsed,
+    attention_variation,
+    blend_attention,
     curves_png,
-    heat,
-    moved,
-    painted,
-    rising_png,
+    epochs_png,
+    is_attention_static,
+    overlay,
     sheet_png,
     strip_png,
+    upsample,
     walk_gif,
 )
 
@@ -92,7 +93,7 @@ def said(written) -> str:
 def test_heat_is_hottest_at_the_centre_of_the_cell_that_is(grid, size):
     for row in range(grid[0]):
         for column in range(grid[1]):
-            found = heat(one_hot(grid, row, column), size)
+            found = upsample(one_hot(grid, row, column), size)
             assert found.shape == size
             y, x = np.argwhere(found >= found.max() - 1e-6).mean(axis=0) + 0.5
             assert abs(y - (row + 0.5) * size[0] / grid[0]) <= 1
@@ -101,7 +102,7 @@ def test_heat_is_hottest_at_the_centre_of_the_cell_that_is(grid, size):
 
 def test_a_hot_cell_looks_the_same_wherever_it_is_and_warms_none_but_its_neighbours():
     for row, column in [(0, 0), (3, 3), (6, 0), (6, 6)]:
-        found = heat(one_hot((7, 7), row, column), (70, 70))
+        found = upsample(one_hot((7, 7), row, column), (70, 70))
         np.testing.assert_allclose(
             found[10 * row : 10 * row + 10, 10 * column : 10 * column + 10].mean(), 0.79, atol=0.01
         )
@@ -113,22 +114,22 @@ def test_a_hot_cell_looks_the_same_wherever_it_is_and_warms_none_but_its_neighbo
 @pytest.mark.parametrize("grid", GRIDS)
 def test_heat_is_a_share_of_the_most(grid):
     attention = np.random.default_rng(0).dirichlet(np.ones(grid[0] * grid[1])).reshape(grid)
-    found = heat(attention, (64, 48))
+    found = upsample(attention, (64, 48))
     assert 0 <= found.min() <= found.max() == 1
-    np.testing.assert_allclose(heat(attention * 1000, (64, 48)), found, atol=1e-5)
-    np.testing.assert_allclose(heat(np.full(grid, 0.25), (64, 48)), 1, atol=1e-5)
-    np.testing.assert_array_equal(heat(np.zeros(grid), (64, 48)), 0)
+    np.testing.assert_allclose(upsample(attention * 1000, (64, 48)), found, atol=1e-5)
+    np.testing.assert_allclose(upsample(np.full(grid, 0.25), (64, 48)), 1, atol=1e-5)
+    np.testing.assert_array_equal(upsample(np.zeros(grid), (64, 48)), 0)
 
 
 def test_heat_turns_with_its_map():
     attention = np.random.default_rng(0).random((5, 8))
-    np.testing.assert_allclose(heat(attention.T, (60, 40)), heat(attention, (40, 60)).T)
-    np.testing.assert_allclose(heat(attention[::-1], (40, 60)), heat(attention, (40, 60))[::-1])
+    np.testing.assert_allclose(upsample(attention.T, (60, 40)), upsample(attention, (40, 60)).T)
+    np.testing.assert_allclose(upsample(attention[::-1], (40, 60)), upsample(attention, (40, 60))[::-1])
 
 
 def test_an_image_is_painted_where_the_heat_is_and_grey_elsewhere():
     image = picture(140, 140)
-    found = painted(image, one_hot((7, 7), 1, 5)).astype(int)
+    found = blend_attention(image, one_hot((7, 7), 1, 5)).astype(int)
     assert found.shape == image.shape
     colourful = found.max(axis=-1) - found.min(axis=-1)
     assert colourful[60:].max() == colourful[:, :60].max() == 0
@@ -139,25 +140,33 @@ def test_an_image_is_painted_where_the_heat_is_and_grey_elsewhere():
     assert (np.diff(found[60:, :, 0].ravel()[np.argsort(brightness)]) >= 0).all()
 
 
+def test_an_overlay_over_the_grey_image_is_the_painted_image():
+    image, attention = picture(140, 100), np.random.default_rng(0).random((7, 7))
+    grey = Image.fromarray(image).convert("L").convert("RGBA")
+    laid = Image.alpha_composite(grey, Image.fromarray(overlay(attention, (140, 100)))).convert("RGB")
+    difference = np.asarray(laid).astype(int) - blend_attention(image, attention)
+    assert np.abs(difference).max() <= 2
+
+
 def test_a_collapsed_caption_looks_at_one_place():
     rng = np.random.default_rng(0)
     same = [word("word", one_hot((7, 7), 2, 2) + 0.01 * rng.random((7, 7))) for _ in range(8)]
     apart = [word("word", one_hot((7, 7), place, place)) for place in range(7)]
-    assert collapsed(same)
-    assert collapsed([word("word", each.attention * scale) for scale, each in enumerate(same, start=1)])
-    assert not collapsed(apart)
-    assert not collapsed([*same[:7], apart[6]])
-    assert not collapsed(same[:1])
-    assert not collapsed([])
+    assert is_attention_static(same)
+    assert is_attention_static([word("word", each.attention * scale) for scale, each in enumerate(same, start=1)])
+    assert not is_attention_static(apart)
+    assert not is_attention_static([*same[:7], apart[6]])
+    assert not is_attention_static(same[:1])
+    assert not is_attention_static([])
 
 
 def test_attention_moves_as_far_as_words_look_at_different_places():
     there, elsewhere = one_hot((3, 4), 0, 0), one_hot((3, 4), 2, 3)
-    assert moved([there] * 5) == 0
-    assert moved([there, elsewhere]) == pytest.approx(1 / 2)
-    assert moved([5 * there, elsewhere, there]) == pytest.approx(4 / 9)
-    assert moved([one_hot((3, 4), *divmod(place, 4)) for place in range(12)]) == pytest.approx(11 / 12)
-    assert moved([there]) == 1
+    assert attention_variation([there] * 5) == 0
+    assert attention_variation([there, elsewhere]) == pytest.approx(1 / 2)
+    assert attention_variation([5 * there, elsewhere, there]) == pytest.approx(4 / 9)
+    assert attention_variation([one_hot((3, 4), *divmod(place, 4)) for place in range(12)]) == pytest.approx(11 / 12)
+    assert attention_variation([there]) == 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 25])
@@ -173,9 +182,9 @@ def test_a_strip_tells_every_word_and_its_probability_under_the_title(written, c
 def test_a_strip_says_when_the_attention_hardly_moves(written):
     words = words_for("one two three")
     strip_png(picture(), words)
-    assert overlay.STILL not in said(written)
+    assert plots.STILL not in said(written)
     strip_png(picture(), [word("one", words[0].attention)] * 3)
-    assert overlay.STILL in said(written)
+    assert plots.STILL in said(written)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, SQUARE])
@@ -183,7 +192,7 @@ def test_a_strip_says_when_the_attention_hardly_moves(written):
 def test_a_strip_wastes_no_margin(shape, count):
     page = opened(strip_png(picture(*shape), words_for("a " * count)))
     left, top, right, bottom = ImageChops.invert(page).getbbox()
-    assert page.width <= overlay.PAGE + 2 * layout.MARGIN
+    assert page.width <= plots.PAGE + 2 * layout.MARGIN
     assert page.height < 1450
     assert abs(left - layout.MARGIN) <= 1
     assert abs(page.width - right - layout.MARGIN) <= 6
@@ -197,7 +206,7 @@ def test_all_that_is_written_is_readable_and_within_its_place(written, shape):
     image, words = picture(*shape), words_for(caption)
     strip_png(image, words, caption * 3)
     walk_gif(image, words, longest=200)
-    rising_png(image, [(epoch, caption * epoch, 0.1 * epoch) for epoch in (1, 2)], caption)
+    epochs_png(image, [(epoch, caption * epoch, 0.1 * epoch) for epoch in (1, 2)], caption)
     sheet_png({caption: [(image, caption, caption * 9, 0.5)]})
     assert [each.text for each in written if not each.inside] == []
     assert min(each.size for each in written) >= layout.SMALLEST
@@ -226,11 +235,11 @@ def test_a_walk_has_a_frame_a_word_after_the_image_and_goes_round():
     shown = np.s_[layout.MARGIN : layout.MARGIN + 150, layout.MARGIN : layout.MARGIN + 300]
     assert abs(first[shown] - image.astype(float)).mean() < 12
     for each, frame in zip(words, others, strict=True):
-        assert abs(frame[shown] - painted(image, each.attention).astype(float)).mean() < 8
+        assert abs(frame[shown] - blend_attention(image, each.attention).astype(float)).mean() < 8
     opened_gif = Image.open(io.BytesIO(gif))
     assert opened_gif.info["loop"] == 0
     opened_gif.seek(2)
-    assert opened_gif.info["duration"] == overlay.WORD
+    assert opened_gif.info["duration"] == plots.WORD
 
 
 def test_a_walk_does_not_flicker():
@@ -259,18 +268,18 @@ def test_a_walk_is_no_burden(count):
 @pytest.mark.parametrize("epochs", [1, 2, 14, 15, 30, 200])
 def test_rising_captions_are_the_first_the_last_and_some_between(written, epochs):
     captions = [(epoch, f"caption{epoch}", None if epoch % 2 else 0.1) for epoch in range(1, epochs + 1)]
-    opened(rising_png(picture(), captions, "title"))
+    opened(epochs_png(picture(), captions, "title"))
     told = [int(each.text) for each in written if each.text.isdigit()]
     assert [each.text for each in written if each.text.startswith("caption") and each.text != "caption"] == [
         f"caption{epoch}" for epoch in told
     ]
     assert told == sorted(set(told))
     assert (told[0], told[-1]) == (1, epochs)
-    assert len(told) == epochs if epochs <= overlay.EPOCHS else 9 < len(told) <= overlay.EPOCHS
+    assert len(told) == epochs if epochs <= plots.EPOCHS else 9 < len(told) <= plots.EPOCHS
 
 
 def test_rising_captions_darken_where_they_are_right(written):
-    rising_png(picture(), [(1, "dog dog cat", 0), (2, "a dog", 0.5)])
+    epochs_png(picture(), [(1, "dog dog cat", 0), (2, "a dog", 0.5)])
     colours = [(each.text, each.colour == layout.INK) for each in written if each.text in {"dog", "cat", "a"}]
     assert colours == [("dog", True), ("dog", False), ("cat", False), ("a", True), ("dog", True)]
 
@@ -281,7 +290,7 @@ def test_a_sheet_shows_all_its_rows(written, count, columns, lines):
     page = opened(sheet_png({"": rows}))
     for row in range(count):
         assert {f"caption{row}", f"reference{row}", f"{row / 2:.2f}"} <= {each.text for each in written}
-    width, height = overlay.THUMBNAIL
+    width, height = plots.THUMBNAIL
     assert columns * width < page.width < max(480, columns * width) + 50 * columns
     assert lines * height < page.height < lines * (height + 150) + 100
 
@@ -290,15 +299,15 @@ def test_a_sheet_names_its_sections_and_what_stands_under_an_image(written):
     rows = [(picture(), f"caption{row}", f"reference{row}", row / 2) for row in range(5)]
     both = opened(sheet_png({"Nothing": [], "The worst": rows[:2], "The best": rows[2:]}))
     assert said(written).index("The worst") < said(written).index("The best")
-    assert said(written).count(overlay.KEY) == 1
+    assert said(written).count(plots.KEY) == 1
     assert "Nothing" not in said(written)
     one = opened(sheet_png({"All": rows}))
     assert both.width < one.width
-    assert both.height > one.height + overlay.THUMBNAIL[1]
+    assert both.height > one.height + plots.THUMBNAIL[1]
 
 
 def test_pictures_of_nothing_are_pictures():
-    opened(rising_png(picture(), []))
+    opened(epochs_png(picture(), []))
     opened(sheet_png({}))
     opened(sheet_png({"The worst": []}))
 

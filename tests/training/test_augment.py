@@ -9,29 +9,29 @@ from captioning.training.augment import (
     SHIFTED,
     SMALLEST,
     STRONGEST,
-    blended,
-    halved,
-    otherwise_lit,
-    shifted,
-    some_part,
+    crop_randomly,
+    downsample,
+    jitter_colours,
+    mix_images,
+    shift_randomly,
 )
 
 
 def test_the_student_sees_another_light_and_nothing_else():
     pixels = np.random.default_rng(0).integers(60, 180, (8, 4, 4, 3), dtype="uint8")
-    lit = otherwise_lit(pixels, np.random.default_rng(1))
+    lit = jitter_colours(pixels, np.random.default_rng(1))
     assert (lit.shape, lit.dtype) == (pixels.shape, "float32")
     assert lit.min() >= 0
     assert lit.max() <= 255
     assert len({float(picture.mean() / old.mean()) for picture, old in zip(lit, pixels, strict=True)}) == 8
     for picture, old in zip(lit, pixels.astype("float32"), strict=True):
         assert np.corrcoef(picture.mean(axis=-1).ravel(), old.mean(axis=-1).ravel())[0, 1] > 0.97
-    np.testing.assert_array_equal(lit, otherwise_lit(pixels, np.random.default_rng(1)))
+    np.testing.assert_array_equal(lit, jitter_colours(pixels, np.random.default_rng(1)))
 
 
 def test_the_student_sees_pictures_a_little_to_some_side():
     pixels = np.random.default_rng(0).integers(0, 255, (40, 20, 20, 3), dtype="uint8")
-    moved = shifted(pixels, np.random.default_rng(1))
+    moved = shift_randomly(pixels, np.random.default_rng(1))
     assert moved.shape == pixels.shape
     inner, most = slice(SHIFTED, -SHIFTED), range(-SHIFTED, SHIFTED + 1)
     found = {
@@ -49,7 +49,7 @@ def test_the_student_sees_pictures_a_little_to_some_side():
 def test_some_part_is_a_part_of_every_picture_mirrored_or_not():
     pictures = np.random.default_rng(0).integers(0, 255, (60, 6, 6, 3), dtype="uint8")
     found = set()
-    for own, old in zip(some_part(pictures, 4, np.random.default_rng(1)), pictures, strict=True):
+    for own, old in zip(crop_randomly(pictures, 4, np.random.default_rng(1)), pictures, strict=True):
         for y, x, way in product(range(3), range(3), (1, -1)):
             if np.array_equal(own, old[y : y + 4, x : x + 4][:, ::way]):
                 found.add((y, x, way))
@@ -59,7 +59,7 @@ def test_some_part_is_a_part_of_every_picture_mirrored_or_not():
 def test_a_blend_shows_two_pictures_and_nothing_else():
     side, count = 40, 300
     white, black = np.full((count, side, side, 3), 200, "uint8"), np.zeros((count, side, side, 3), "uint8")
-    blends = blended(white, black, np.random.default_rng(0))
+    blends = mix_images(white, black, np.random.default_rng(0))
     assert (white == 200).all(), "what was given is changed"
     ways = {"through": 0, "beside": 0, "before": 0}
     for blend in blends:
@@ -80,6 +80,6 @@ def test_a_blend_shows_two_pictures_and_nothing_else():
 
 def test_a_halved_picture_is_the_mean_of_every_four_pixels():
     pictures = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    half = halved(pictures)
+    half = downsample(pictures)
     assert half.shape == (2, 2, 3, 3)
     np.testing.assert_allclose(half[1, 1, 2], pictures[1, 2:4, 4:6].mean(axis=(0, 1)))

@@ -144,3 +144,27 @@ def test_more_captions_than_room_take_turns():
 def test_batches_of_one_epoch_can_be_read_again():
     epoch = batches(examples(6, 6, 6), 1)
     assert same(epoch[0], epoch[0])
+
+
+def pictures_of(crop: float) -> Examples:
+    array = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype("uint8")
+    return Examples(array, np.arange(3)[:, None], [captions_of(image, 1) for image in range(3)], crop=crop)
+
+
+def test_crops_follow_from_the_epoch_and_are_drawn_in_training_alone():
+    data = pictures_of(0.5)
+    assert same(batches(data, 3, size=3)[0], batches(data, 3, size=3)[0])
+    assert not same(batches(data, 3, size=3)[0], batches(data, 4, size=3)[0])
+    features = batches(data, 3, size=3)[0][0]["features"]
+    assert (features.shape, features.dtype) == ((3, 16, 16, 3), np.uint8)
+    whole = data.array[batches(data, 3, size=3).images]
+    pairs = list(zip(features, whole, strict=True))
+    assert all((one != other).any() and (one != other[:, ::-1]).any() for one, other in pairs)
+    np.testing.assert_array_equal(batches(data, None, size=3)[0][0]["features"], data.array)
+
+
+def test_a_crop_of_the_whole_changes_no_picture():
+    data = pictures_of(1.0)
+    epoch = batches(data, 3, size=3)
+    for picture, image in zip(epoch[0][0]["features"], epoch.images, strict=True):
+        np.testing.assert_array_equal(picture[:, :: -1 if epoch.flipped[image] else 1], data.array[image])

@@ -1,12 +1,20 @@
 """What is saved is what is loaded; another training's state and damaged files are refused in a sentence."""
 
+import contextlib
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from captioning.errors import StorageError
-from captioning.training.checkpoint import Progress, has_checkpoint, load_checkpoint, save_checkpoint
+from captioning.options import RunOptions
+from captioning.training.checkpoint import (
+    Progress,
+    check_overwrite,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 RECIPE = {"data": {"dataset": "scenes", "force": ("a", "b")}, "training": {"seed": 1, "rate": 1e-3}, "vocabulary": 9}
 VALUES = [
@@ -89,7 +97,7 @@ def test_where_the_newest_is_damaged_the_one_before_is_gone_on_with(two, capsys,
     for _ in range(2):
         assert_whole(load_checkpoint(two, RECIPE))
     told = capsys.readouterr().err
-    assert told == f"{two} cannot be read; going on from the checkpoint before it, after 3 epochs and 2 steps.\n"
+    assert told == f"{two} cannot be read; resuming from the previous checkpoint, after 3 epochs and 2 steps.\n"
     save_checkpoint(two, RECIPE, Progress(epoch=4), VALUES)
     two.write_bytes(b"")
     assert_whole(load_checkpoint(two, RECIPE))
@@ -135,7 +143,7 @@ def test_truncated_files_are_refused(path):
     data = path.read_bytes()
     for length in (0, 1, 4, 30, len(data) // 2, len(data) - 22, len(data) - 1):
         path.write_bytes(data[:length])
-        with pytest.raises(StorageError, match="not a checkpoint that can be read"):
+        with pytest.raises(StorageError, match="cannot be read as a checkpoint"):
             load_checkpoint(path, RECIPE)
 
 
@@ -157,7 +165,7 @@ def test_a_header_that_numpy_stumbles_over_is_refused(path):
     data = path.read_bytes()
     place = data.rindex(b"}  ")
     path.write_bytes(data[:place] + b"} (" + data[place + 3 :])
-    with pytest.raises(StorageError, match="not a checkpoint that can be read"):
+    with pytest.raises(StorageError, match="cannot be read as a checkpoint"):
         load_checkpoint(path, RECIPE)
 
 
@@ -166,3 +174,30 @@ def test_files_that_are_no_checkpoint_are_refused(path, content):
     path.write_bytes(content)
     with pytest.raises(StorageError, match="start again with --overwrite"):
         load_checkpoint(path, RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("finished", "unfinished", "flags", "refusal"),
+    [
+        (False, False, {}, None),
+        (False, False, {"resume": True}, "no training to resume"),
+        (True, False, {}, "finished bundle"),
+        (True, False, {"resume": True}, "no training to resume"),
+        (True, False, {"overwrite": True}, None),
+        (False, True, {}, "unfinished training"),
+        (False, True, {"resume": True}, None),
+        (False, True, {"overwrite": True}, None),
+        (True, True, {"resume": True}, None),
+        (True, True, {"resume": True, "overwrite": True}, None),
+    ],
+)
+def test_nothing_is_replaced_unasked(tmp_path, finished, unfinished, flags, refusal):
+    folder, checkpoint_folder = tmp_path / "name", tmp_path / "name.training"
+    for path, exists in ((folder / "config.json", finished), (checkpoint_folder / "checkpoint.npz", unfinished)):
+        path.parent.mkdir()
+        if exists:
+            path.touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StorageError, match=refusal) if refusal else contextlib.nullcontext():
+        check_overwrite(folder, checkpoint_folder, RunOptions(**flags))
+    assert sorted(tmp_path.rglob("*")) == before

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -26,9 +25,6 @@ from captioning.errors import DataError, Stopped, StorageError
 from captioning.inference.captioner import Captioner
 from captioning.options import DataOptions, DecodeOptions, DistillOptions, ModelOptions
 from captioning.training import distill
-
-sys.path.insert(0, str(Path(captioning.__file__).parents[1]))
-import train
 
 SIZES = {"train": 6, "dev": 2, "test": 1}
 SIZE, DEPTH, TEACHER_DEPTH = 32, 5, 7  # the student's pictures; grids of 2 x 2 regions
@@ -150,7 +146,7 @@ def test_both_look_at_the_same_and_their_regions_are_the_same(dataset, cache, tm
 
 def test_the_teacher_looks_once(teach, cache, monkeypatch):
     teach(epochs=1)
-    monkeypatch.setattr("captioning.encoders.features._encoded", lambda *_: pytest.fail("the teacher looked again"))
+    monkeypatch.setattr("captioning.encoders.features._encode", lambda *_: pytest.fail("the teacher looked again"))
     teach(epochs=1, overwrite=True)
 
 
@@ -268,7 +264,7 @@ def test_another_seed_or_other_looks_make_another_student(teach, usual, other):
 
 def act_at(monkeypatch, step: int, act) -> None:
     """Acts once, while a step of the whole training, counted from 1, is under way."""
-    lit, calls = distill.otherwise_lit, Counter()
+    lit, calls = distill.jitter_colours, Counter()
 
     def call(*arguments):
         calls["steps"] += 1
@@ -276,7 +272,7 @@ def act_at(monkeypatch, step: int, act) -> None:
             act()
         return lit(*arguments)
 
-    monkeypatch.setattr(distill, "otherwise_lit", call)
+    monkeypatch.setattr(distill, "jitter_colours", call)
 
 
 def kill() -> None:
@@ -303,7 +299,7 @@ def test_killed_and_resumed(teach, usual, monkeypatch):
 
 def test_a_disk_that_fills_up_at_the_end_keeps_what_was_there(teach, usual, tmp_path, monkeypatch):
     (tmp_path / "small.weights.h5").write_bytes(b"a week of work")
-    monkeypatch.setattr(distill, "write_whole", lambda path, _: kill())
+    monkeypatch.setattr(distill, "atomic_write", lambda path, _: kill())
     with pytest.raises(MemoryError):
         teach(overwrite=True)
     monkeypatch.undo()
@@ -390,7 +386,7 @@ def test_a_captioner_brings_its_pocket_encoder_along(drawn, cache, tmp_path, cap
     given = ["--data", drawn, *QUICK, "--batch-size", 2, "--fine-tune-rate", 1e-2]
     for phase in ("--fine-tune-epochs", "--reinforce-epochs"):
         given += [phase, fine_tune_epochs]
-    assert train.main([str(part) for part in (*given, *places)]) == 0
+    assert cli.main(["train", *(str(part) for part in (*given, *places))]) == 0
     looks = list((tmp_path / "cache").glob(f"pocket-{SIZE}-*"))
     assert len(looks) == 1 + fine_tune_epochs, "fine-tuned, it looked at all images once more"
     output.unlink()

@@ -16,8 +16,9 @@ from captioning.evaluation.metrics import CiderD, sentence_bleu
 from captioning.options import TrainOptions
 from captioning.training.batches import Examples
 from captioning.training.checkpoint import load_checkpoint
+from captioning.training.optimization import SmoothedCrossEntropy
 from captioning.training.self_critical import MARK, SelfCritical, others_mean
-from captioning.training.trainer import SCORE, Phase, SmoothedCrossEntropy, Trainer, history_csv
+from captioning.training.trainer import SCORE, Phase, Trainer, history_csv
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "dog", "cat", "runs", "sits", "red"]
 REFERENCES = [["dog runs", "dog runs red"], ["cat sits", "cat sits red"], ["red dog", "dog"], ["cat", "red cat"]]
@@ -91,7 +92,7 @@ def test_a_baseline_is_the_mean_of_the_others():
 
 def test_a_lesson_is_what_was_said_weighted_by_what_it_earned(model):
     teacher = critic(model)
-    (inputs, targets, weights), reward = teacher.lesson(people(), np.arange(IMAGES), rng())
+    (inputs, targets, weights), reward = teacher.batch(people(), np.arange(IMAGES), rng())
     assert targets.shape == weights.shape == inputs["tokens"].shape == (IMAGES, SAMPLES, LENGTH)
     assert (inputs["tokens"][..., 0] == START).all()
     np.testing.assert_array_equal(inputs["tokens"][..., 1:], targets[..., :-1])
@@ -106,7 +107,7 @@ def test_a_lesson_is_what_was_said_weighted_by_what_it_earned(model):
 
 def test_lessons_follow_chance_alone(model):
     teacher = critic(model)
-    first, again, other = (teacher.lesson(people(), np.arange(IMAGES), rng(seed))[0] for seed in (1, 1, 2))
+    first, again, other = (teacher.batch(people(), np.arange(IMAGES), rng(seed))[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first[1], again[1])
     np.testing.assert_array_equal(first[2], again[2])
     assert (first[1] != other[1]).any()
@@ -116,18 +117,18 @@ def test_nothing_is_kept_from_saying_words_again(model):
     """What a search may not say would never be learnt to be bad."""
     stammers = build()
     stammers.head.bias.assign(20.0 * np.eye(len(WORDS))[4])
-    (_, said, _), _ = critic(stammers).lesson(people(), np.arange(IMAGES), rng())
+    (_, said, _), _ = critic(stammers).batch(people(), np.arange(IMAGES), rng())
     assert (said == 4).all()
 
 
 def test_where_it_is_cold_there_is_one_caption_and_nothing_to_learn(model):
-    (_, targets, weights), _ = critic(model, reinforce_temperature=1e-3).lesson(people(), np.arange(IMAGES), rng())
+    (_, targets, weights), _ = critic(model, reinforce_temperature=1e-3).batch(people(), np.arange(IMAGES), rng())
     assert (targets == targets[:, :1]).all()
     assert not weights.any()
 
 
 def test_the_images_that_fill_a_batch_teach_nothing(model):
-    (_, _, weights), reward = critic(model).lesson(people(2), np.arange(2), rng())
+    (_, _, weights), reward = critic(model).batch(people(2), np.arange(2), rng())
     assert np.abs(weights[:2]).max() > 0
     assert not weights[2:].any()
     assert reward > 0 or reward == 0
@@ -135,8 +136,8 @@ def test_the_images_that_fill_a_batch_teach_nothing(model):
 
 def test_an_anchor_adds_the_cross_entropy_of_people_s_captions(model):
     batch, loss = people(), SmoothedCrossEntropy(0.0)
-    alone, _ = critic(model).lesson(batch, np.arange(IMAGES), rng())
-    both, _ = critic(model, reinforce_anchor=0.3).lesson(batch, np.arange(IMAGES), rng())
+    alone, _ = critic(model).batch(batch, np.arange(IMAGES), rng())
+    both, _ = critic(model, reinforce_anchor=0.3).batch(batch, np.arange(IMAGES), rng())
     losses = [float(loss(targets, model(inputs), weights)) for inputs, targets, weights in (alone, both, batch)]
     assert losses[1] == pytest.approx(losses[0] + 0.3 * losses[2], rel=1e-4)
 
@@ -147,7 +148,7 @@ def test_captions_come_to_earn_more(options):
     model.compile(keras.optimizers.Adam(0.03), SmoothedCrossEntropy(0.0), jit_compile=keras.backend.backend() == "jax")
     teacher, earned = critic(model, **options), []
     for step in range(25):
-        (inputs, targets, weights), reward = teacher.lesson(people(), np.arange(IMAGES), rng(step))
+        (inputs, targets, weights), reward = teacher.batch(people(), np.arange(IMAGES), rng(step))
         model.train_on_batch(inputs, targets, sample_weight=weights)
         earned.append(reward)
     assert np.mean(earned[-5:]) > 2 * np.mean(earned[:5])
@@ -161,17 +162,17 @@ def reinforced(folder, *, stopped_after: int = 0) -> tuple[list[bytes], list[dic
     tokens = list(np.concatenate([inputs["tokens"], targets[..., -1:]], axis=-1))
     shown = Examples(inputs["features"], np.arange(IMAGES)[:, None], tokens)
 
-    def lesson(*batch):
+    def make_batch(*batch):
         if next(steps) == stopped_after:
             os.kill(os.getpid(), signal.SIGINT)
-        return teacher.lesson(*batch)
+        return teacher.batch(*batch)
 
     def validate():
         return SimpleNamespace(scores={SCORE: float(np.abs(model.get_weights()[0]).sum())}, samples=[])
 
     options = TrainOptions(batch_size=2, captions_per_image=1)
     run = Trainer(model, options, folder, {"seed": 0})
-    progress = run.train([Phase("reinforce", 2, 1e-2, shown, shown, validate, int, lesson)])
+    progress = run.train([Phase("reinforce", 2, 1e-2, shown, shown, validate, int, make_batch)])
     weights = [keras.ops.convert_to_numpy(each).tobytes() for each in [*model.variables, *model.optimizer.variables]]
     return weights, [{name: row[name] for name in ("epoch", "reward", SCORE)} for row in progress.history]
 

@@ -1,6 +1,5 @@
 """A training that is stopped, killed or starved of disk goes on as if nothing had been; a seed is a model."""
 
-import contextlib
 import csv
 import errno
 import math
@@ -19,12 +18,14 @@ import pytest
 
 from captioning.decoder.model import CaptionModel, ModelConfig
 from captioning.errors import Stopped, StorageError, TrainingError
-from captioning.options import RunOptions, TrainOptions
+from captioning.options import TrainOptions
 from captioning.runtime import files
 from captioning.training import trainer
 from captioning.training.batches import Examples, epoch_order
+from captioning.training.callbacks import StopRequest
 from captioning.training.checkpoint import Progress, load_checkpoint
-from captioning.training.trainer import SCORE, Phase, SmoothedCrossEntropy, Trainer, check_overwrite, set_precision
+from captioning.training.optimization import SmoothedCrossEntropy, compile_model, set_precision
+from captioning.training.trainer import SCORE, Phase, Trainer
 
 WORDS, REGIONS, DEPTH, UNITS, IMAGES, BATCH = 9, 2, 3, 8, 12, 6
 STEPS = IMAGES // BATCH
@@ -235,7 +236,7 @@ def test_killed_and_resumed(usual, forks, tmp_path, moment):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_remembered_and_the_second_acts(number):
     usual = signal.getsignal(number)
-    stop = trainer.StopRequest()
+    stop = StopRequest()
     with stop.listening():
         os.kill(os.getpid(), number)
         assert stop.signal == number
@@ -274,7 +275,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path):
 
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
     run = run_in(tmp_path, batch_size=IMAGES)
-    with pytest.raises(TrainingError, match="weights became infinite"):
+    with pytest.raises(TrainingError, match="weights became NaN or infinite"):
         run.train([phase(run, rate=math.inf)])
     assert not list(tmp_path.iterdir())
 
@@ -360,7 +361,7 @@ def test_an_overflow_in_float16_leaves_the_weights_alone(policy, tmp_path):
     set_precision("mixed_float16")
     run = run_in(tmp_path)
     lessons = phase(run)
-    trainer.compile_model(run.model, run.options, lessons)
+    compile_model(run.model, run.options, lessons)
     before, scale = run.model.get_weights(), float(run.model.optimizer.dynamic_scale)
     inputs, targets, weights = run._batches(lessons.train, None, 0)[0]
     run.model.train_on_batch(inputs, targets, sample_weight=np.full_like(weights, np.inf))
@@ -378,30 +379,3 @@ def test_the_loss_is_smoothed_cross_entropy():
     assert float(loss(targets, logits, weights)) == pytest.approx((first + second) / 2, rel=1e-5)
     weights[...] = [2, 0]
     assert float(loss(targets, logits, weights)) == pytest.approx(first, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("finished", "unfinished", "flags", "refusal"),
-    [
-        (False, False, {}, None),
-        (False, False, {"resume": True}, "no training to resume"),
-        (True, False, {}, "finished bundle"),
-        (True, False, {"resume": True}, "no training to resume"),
-        (True, False, {"overwrite": True}, None),
-        (False, True, {}, "unfinished training"),
-        (False, True, {"resume": True}, None),
-        (False, True, {"overwrite": True}, None),
-        (True, True, {"resume": True}, None),
-        (True, True, {"resume": True, "overwrite": True}, None),
-    ],
-)
-def test_nothing_is_replaced_unasked(tmp_path, finished, unfinished, flags, refusal):
-    folder, checkpoint_folder = tmp_path / "name", tmp_path / "name.training"
-    for path, exists in ((folder / "config.json", finished), (checkpoint_folder / "checkpoint.npz", unfinished)):
-        path.parent.mkdir()
-        if exists:
-            path.touch()
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(StorageError, match=refusal) if refusal else contextlib.nullcontext():
-        check_overwrite(folder, checkpoint_folder, RunOptions(**flags))
-    assert sorted(tmp_path.rglob("*")) == before

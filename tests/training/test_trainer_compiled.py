@@ -7,7 +7,7 @@ import pytest
 
 from captioning.decoder.model import CaptionModel
 from captioning.errors import Stopped
-from captioning.training.trainer import SmoothedCrossEntropy
+from captioning.training.optimization import SmoothedCrossEntropy
 from tests.training.test_trainer import Interruption, interrupt, phase, run_in, state
 
 pytestmark = pytest.mark.whole

@@ -118,7 +118,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_at_most(usual, tmp_path, record_pro
         data, half = newest.read_bytes(), len(newest.read_bytes()) // 2
         newest.write_bytes((b"", data[:half], data[:half] + bytes(len(data) - half), data[::-1])[number % 4])
         assert trained(folder) == usual[2]
-        assert "going on from the checkpoint before it" in capsys.readouterr().err
+        assert "resuming from the previous checkpoint" in capsys.readouterr().err
     record_property("damaged", DAMAGES)
 
 
