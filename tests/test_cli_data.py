@@ -1,15 +1,17 @@
 """The commands that look at data and score captions: check, evaluate, compare, doctor."""
 
+import contextlib
+import copy
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from captioning.data.scenes.dataset import write_scenes
-from tests.test_cli import assert_refused, run
+from captioning.evaluation.scoring import card_text
+from tests.test_cli import ROOT, assert_refused, run
 
 
 @pytest.fixture
@@ -60,7 +62,8 @@ def test_check_refuses_what_is_not_there(drawn, tmp_path, capsys):
 
 def test_evaluate_writes_what_it_scores_and_prints_a_card(loaded, drawn, tmp_path, capsys):
     predictions = tmp_path / "deeper" / "predictions.jsonl"
-    status, out, _ = run(capsys, "evaluate", drawn, "--split", "dev", "--predictions", predictions, "--max-length", 3)
+    flags = ("--json", "--split", "dev", "--predictions", predictions, "--max-length", 3)
+    status, out, _ = run(capsys, "evaluate", drawn, *flags)
     assert status == 0
     card = json.loads(out)
     assert (card["split"], card["images"]) == ("dev", 2)
@@ -71,23 +74,23 @@ def test_evaluate_writes_what_it_scores_and_prints_a_card(loaded, drawn, tmp_pat
     assert all(len(record["caption"].split()) <= 3 for record in records)
 
 
-def test_a_person_sees_the_card_as_a_table(loaded, drawn, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    status, out, _ = run(capsys, "evaluate", drawn, "--predictions", tmp_path / "predictions.jsonl")
+def test_evaluate_prints_the_table_that_training_prints(loaded, drawn, tmp_path, capsys):
+    place = ("--predictions", tmp_path / "predictions.jsonl")
+    status, out, _ = run(capsys, "evaluate", drawn, *place)
     assert status == 0
-    assert out.startswith("test split, 2 images")
+    _, card, _ = run(capsys, "evaluate", drawn, *place, "--json")
+    assert out.startswith(card_text(json.loads(card)) + "\n")
 
 
-def test_words_said_too_often_are_told_where_there_are_any(loaded, pictures, tmp_path, capsys, monkeypatch):
+def test_words_said_too_often_are_told_where_there_are_any(loaded, pictures, tmp_path, capsys):
     for number in range(12):
         Image.fromarray(pictures[number % 7]).save(tmp_path / f"{number}.png")
     rows = "".join(f"{number}.png,test,a giraffe\n" for number in range(12))
     (tmp_path / "captions.csv").write_text(f"image,split,caption\n{rows}")
     arguments = "evaluate", tmp_path, "--predictions", tmp_path / "predictions.jsonl"
-    _, out, _ = run(capsys, *arguments)
+    _, out, _ = run(capsys, *arguments, "--json")
     rate = {"word": "giraffe", "captions": 0.0, "references": 1.0}
     assert json.loads(out)["word_use"]["animals"] == {"more": [], "less": [rate]}
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     _, out, _ = run(capsys, *arguments)
     assert "\n  animals   less often giraffe 0% (100%)\n" in out
 
@@ -102,7 +105,7 @@ def test_a_split_that_is_not_there_is_refused(loaded, data, tmp_path, capsys):
 
 def test_evaluate_names_what_it_leaves_out(loaded, data, tmp_path, capsys):
     (data / "Images" / "test_00000.jpg").write_bytes(b"")
-    status, out, err = run(capsys, "evaluate", data, "--predictions", tmp_path / "predictions.jsonl")
+    status, out, err = run(capsys, "evaluate", data, "--json", "--predictions", tmp_path / "predictions.jsonl")
     assert status == 0
     assert err.startswith("captioning: 1 of 2 images left out:\n")
     assert "test_00000.jpg is empty" in err
@@ -116,7 +119,7 @@ def test_evaluate_reads_columns_by_the_names_given(loaded, pictures, tmp_path, c
         Image.fromarray(picture).save(tmp_path / "photos" / f"{number}.png")
     (tmp_path / "table.csv").write_text("foto,weight,words\n" + "".join(f"{n}.png,7,a dog runs\n" for n in range(3)))
     columns = ("--image-column", "foto", "--caption-column", "words", "--images", tmp_path / "photos")
-    place = ("--predictions", tmp_path / "predictions.jsonl")
+    place = ("--json", "--predictions", tmp_path / "predictions.jsonl")
     status, out, _ = run(capsys, "evaluate", tmp_path / "table.csv", *columns, *place)
     assert (status, json.loads(out)["images"]) == (0, 1)
 
@@ -124,13 +127,42 @@ def test_evaluate_reads_columns_by_the_names_given(loaded, pictures, tmp_path, c
 def test_compare_tells_which_is_better(loaded, drawn, tmp_path, capsys):
     for length in (2, 6):
         folder = tmp_path / str(length)
-        place = ("--predictions", folder / "predictions-test.jsonl")
+        place = ("--json", "--predictions", folder / "predictions-test.jsonl")
         _, out, _ = run(capsys, "evaluate", drawn, *place, "--max-length", length)
         (folder / "scores.json").write_text(out)
     status, out, err = run(capsys, "compare", tmp_path / "2", tmp_path / "6" / "scores.json")
     assert (status, err) == (0, "")
     assert out.startswith(f"{tmp_path}/6/scores.json against {tmp_path}/2: test split, 2 images\n")
     assert "CIDEr-D" in out
+
+
+def test_compare_captions_the_data_it_is_given(saved, captioner, data, tmp_path, capsys, monkeypatch):
+    from captioning.options import DecodeOptions
+
+    short = copy.copy(captioner)
+    short.options = DecodeOptions(max_length=2)
+    other = Path(shutil.copytree(saved, tmp_path / "other"))
+    monkeypatch.setattr("captioning.load", lambda path, **options: short if path == other else captioner)
+    (data / "Images" / "dev_00000.jpg").write_bytes(b"")
+    status, out, err = run(capsys, "compare", saved, other, "--data", data, "--split", "dev", "--captions")
+    assert status == 0
+    assert out.startswith(f"{other} against {saved}: dev split, 1 images\n")
+    assert f"\n  {other!s:<{max(len(str(saved)), len(str(other)))}}  " in out
+    assert err.startswith("captioning: 1 of 2 images left out:\n")
+    assert not list(saved.glob("predictions*"))
+    _, out, _ = run(capsys, "compare", saved, other, "--data", data)
+    assert ": test split, 2 images\n" in out
+
+
+def test_bundles_that_come_along_are_compared_by_their_scores(capsys):
+    larger, pocket = "artifacts/flickr8k", "artifacts/pocket"
+    if not all((ROOT / name / "scores.json").exists() for name in (pocket, larger)):
+        pytest.skip("they did not come along")
+    with contextlib.chdir(ROOT):
+        status, out, err = run(capsys, "compare", larger, pocket)
+    assert (status, err) == (0, "")
+    assert "CIDEr-D" in out
+    assert out.endswith(f"python -m captioning compare {larger} {pocket} --data FOLDER --split dev\n")
 
 
 def test_cards_that_are_not_alike_are_refused(saved, tmp_path, capsys):
