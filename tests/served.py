@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent
 API = "/gradio_api"
 START = 300  # seconds that a busy machine may take to start it
 SHORT_MEMORY = """
-from captioning.app import guard
-guard.SWEEP, guard.KEPT, guard.EMPTY, guard.RECOUNT = 1, 4, 1, 0.5
+from captioning.app import guard, scratch
+scratch.SWEEP, scratch.KEPT, scratch.EMPTY, guard.RECOUNT = 1, 4, 1, 0.5
 """
 SCRIPT = "import sys, app_gradio\nsys.exit(app_gradio.main(sys.argv[1:]))"
 
@@ -77,7 +77,7 @@ class Served:
     async def ask(self, client, picture):
         """ "caption", "refused" or what else came of it, and the seconds that it took."""
         began = time.monotonic()
-        asked = await client.post(f"{self.address}{API}/call/caption", json={"data": [picture, "small"]})
+        asked = await client.post(f"{self.address}{API}/call/caption", json={"data": [picture, "small", {}]})
         said = "refused" if asked.status_code == 503 and "Queue is full" in asked.text else str(asked.status_code)
         if asked.status_code == 200:
             answer = await client.get(f"{self.address}{API}/call/caption/{asked.json()['event_id']}")
@@ -118,8 +118,8 @@ class Person:
 
     async def look(self):
         """Has the picture captioned, so that there is something to say of it."""
-        dials = ["beam", 3, 3, 6, 0, 0.7, 1.0, 2, 1.0, 0, 1.0, "", "", 0]
-        return await self.do("_on_picture", [self.picture, "small", 0, 1, None, 0, 0, 100, 100, *dials])
+        controls = ["beam", 3, 3, 6, 0, 0.7, 1.0, 2, 1.0, 0, 1.0, "", "", 0, False]
+        return await self.do("_on_picture", [self.picture, "small", 0, 1, None, 0, 0, 100, 100, *controls])
 
     async def say(self, comment):
         """The number under which it is kept; none if that was not promised."""

@@ -1,4 +1,4 @@
-"""The pictures of a caption to take away: the strip of its words and the animation that walks through them."""
+"""The figures of a caption to download: the strip of its words, and the animation that walks through them."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from captioning.plots import attention
 from captioning.serving.session import CaptionSession
 
 
-class Keepsakes:
+class FigureDownloads:
     """A button that draws both, and a button for each once it is drawn; drawing takes a second."""
 
     def __init__(self, seen: gr.State) -> None:
-        with gr.Accordion("Pictures to keep", open=False):
+        with gr.Accordion("Download figures", open=False):
             draw = gr.Button("Draw the strip and the animation", size="sm")
             with gr.Row():
                 self._strip = gr.DownloadButton("Strip (PNG)", size="sm", visible=False)
@@ -24,7 +24,7 @@ class Keepsakes:
 
     @property
     def parts(self) -> list[Any]:
-        """What `fresh` gives new values to."""
+        """The widgets that `fresh` resets."""
         return [self._strip, self._walk]
 
     def fresh(self) -> dict[Any, Any]:

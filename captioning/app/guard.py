@@ -1,105 +1,183 @@
-"""Stands between the net and the page: who may ask for what, and how much may be sent. Knows nothing of pictures.
+"""Stands between the network and the page: which addresses answer, to whom, and how much may be sent.
 
-Gradio asks for its password at most of its doors; here it is asked for at all but those of the login page.
+Only the addresses of OPEN and CLOSED answer. All else that Gradio offers, in this version or a later one, is a 404.
 """
 
-import contextlib
+import json
 import os
-import threading
+import re
 import time
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from captioning.app import scratch
+
+if TYPE_CHECKING:
+    from gradio.routes import App
 
 HERE = ("127.0.0.1", "localhost", "::1")
 API = "/gradio_api"
-UPLOAD = f"{API}/upload"
-OPEN = ("/", "/login", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css")
-OPEN_UNDER = ("/assets/", "/static/", "/svelte/", f"{API}/startup-events")  # the last Gradio asks itself for
-UNUSED = ("component_server", "deep_link", "dev/", "process_recording", "proxy=", "stream/", "vibe-")
-CLOSED = tuple(f"{API}/{name}" for name in UNUSED)  # doors of Gradio's that this page has nothing behind
+UPLOAD, FILE = f"{API}/upload", f"{API}/file="
+NAME, FILES = r"[\w-]+", r"(?:/[\w-][\w.-]{0,200})+"
+OPEN = {  # before the login, by method
+    "GET": rf"/|/config|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static){FILES}",
+    "POST": "/login",
+}
+CLOSED = {  # after it
+    "GET": rf"{API}/(?:app_id|info|openapi\.json|upload_progress|queue/data|heartbeat/{NAME}"
+    rf"|call/{NAME}/{NAME}|call/v2/{NAME}/{NAME}|file=.+)",
+    "POST": rf"{API}/(?:upload|cancel|reset|queue/join|run/{NAME}|call/{NAME}|call/v2/{NAME})",
+}
+HOST = re.compile(r"([\w.-]+|\[[\da-f:]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+DROPPED = {b"origin", b"x-gradio-server"}  # Gradio would let other pages read answers, or name another server in them
 
-LONGEST_NAME = 255  # bytes of a file's, on most disks
+LONGEST_NAME = 255  # bytes of a file name, on most disks
 ROOM = 500 * 2**20  # bytes of pictures that are kept at once
 QUESTION = 2**20  # bytes of any other request
-SWEEP, KEPT = 300.0, 3600.0  # seconds between two looks for old files there, and how old they may become
 RECOUNT = 10.0  # seconds for which the size of their folder is believed
-EMPTY = 60.0  # seconds after which an empty folder in it is removed
-BLOCK = 4096  # bytes that the smallest file takes
 
 NOTHING = 404, "There is nothing here."
+UNREADABLE = 400, "This request cannot be read."
 ELSEWHERE = 403, "This page is for this computer alone; --auth user:password lets others in, and under other names."
 STRANGER = 401, "Log in first, with the user and the password of this page."
 FOREIGN = 403, "Another page asked for this; open the app's own page."
 TOO_LARGE = 413, "More than the maximum allowed size was sent; send less, or fewer pictures at once."
 FULL = 503, "There is no room for more pictures at the moment; try again in some minutes."
+NO_ADDRESS = "No picture is fetched from an address or read from this computer; send the file itself."
+NOT_SENT = 422, [{"__type__": "validate", "is_valid": False, "message": NO_ADDRESS}]  # as Gradio's clients expect it
+
+ANSWER = {  # headers of every answer
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:",  # from no other machine
+    "referrer-policy": "no-referrer",
+    "x-robots-tag": "noindex",
+}
+
+Refusal = tuple[int, object]  # status and sentence
 
 
 class Guard:
-    """Refuses strangers, other pages and floods before Gradio sees them."""
+    """Refuses strangers, other pages and floods before Gradio is asked.
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    `page` is Gradio's own application, which knows who has logged in; `folder` is where it keeps uploads.
+    """
+
+    def __init__(self, app: ASGIApp, *, page: "App", folder: str) -> None:
+        self.app, self.page, self.folder = app, page, folder
         self._held, self._counted = 0, -RECOUNT
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        is_upload = scope["path"].rstrip("/") == UPLOAD
-        room = self._room(scope["app"].uploaded_file_dir) if is_upload else QUESTION
-        refused = refusal(HTTPConnection(scope), room)
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})  # answered as a 403
+            return
+        request, is_upload = HTTPConnection(scope), scope["path"] == UPLOAD
+        refused = self.refusal(request)
+        if not refused and is_upload:
+            receive = self._within_room(receive)
+        elif not refused and scope["method"] == "POST":
+            refused, receive = await self._read(receive, is_json=scope["path"] != "/login")
         if refused:
             status, reason = refused
-            await JSONResponse({"detail": reason}, status)(scope, receive, send)
+            await JSONResponse({"detail": reason}, status)(scope, receive, _with_headers(send))
         else:
-            await self.app(scope, self._within(room, receive, is_upload), _inert(send))
+            kept = [(name, value) for name, value in scope["headers"] if name not in self._dropped(request)]
+            await self.app({**scope, "headers": kept}, receive, _with_headers(send))
 
-    def _room(self, folder: str) -> int:
+    def refusal(self, request: HTTPConnection) -> Refusal | None:
+        """Status and sentence for who may not ask for this, or sends too much at once; None for all others."""
+        path, method = request.scope["path"], request.scope["method"]
+        if not _is_offered(path, method) or (path.startswith(FILE) and not self._is_kept(path.removeprefix(FILE))):
+            return NOTHING
+        if not HOST.fullmatch(request.headers.get("host", "")):
+            return UNREADABLE
+        if self.page.auth is None and _host(request) not in HERE:
+            return ELSEWHERE
+        if self.page.auth is not None and not _is_in(OPEN, path, method) and not self._is_known(request):
+            return STRANGER
+        if method == "POST" and _is_foreign(request):
+            return FOREIGN
+        room = self._room() if path == UPLOAD else QUESTION
+        length = int(request.headers.get("content-length", 0))
+        if length > room:
+            return FULL if path == UPLOAD and length <= ROOM else TOO_LARGE
+        return None
+
+    def _is_kept(self, path: str) -> bool:
+        """Whether a path leads into the folder of the uploads, as it is written."""
+        parts = path.split(os.sep)
+        is_named = (
+            "\0" not in path
+            and ".." not in parts
+            and all(len(part.encode(errors="replace")) <= LONGEST_NAME for part in parts)
+        )
+        return is_named and path.startswith(self.folder + os.sep)
+
+    def _is_known(self, request: HTTPConnection) -> bool:
+        names = f"access-token-{self.page.cookie_id}", f"access-token-unsecure-{self.page.cookie_id}"
+        return any(request.cookies.get(name) in self.page.tokens for name in names)
+
+    def _dropped(self, request: HTTPConnection) -> set[bytes]:
+        forwarded = request.headers.get("x-forwarded-host", "")
+        is_believed = self.page.auth is not None and HOST.fullmatch(forwarded)
+        return DROPPED if is_believed else DROPPED | {b"x-forwarded-host"}
+
+    def _room(self) -> int:
         if time.monotonic() - self._counted > RECOUNT:
-            self._held, self._counted = swept(folder), time.monotonic()
+            self._held, self._counted = scratch.swept(self.folder), time.monotonic()
         return ROOM - self._held
 
-    def _within(self, room: int, receive: Any, is_upload: bool) -> Any:
-        """What is received, until it is more than there is room for."""
-        left = room
+    def _within_room(self, receive: Receive) -> Receive:
+        """What is received of an upload, until it is more than there is room for."""
+        left = self._room()
 
-        async def receive_some() -> dict[str, Any]:
+        async def receive_some() -> Message:
             nonlocal left
             message = await receive()
             size = len(message.get("body", b""))
             left -= size
-            if is_upload:
-                self._held += size
-                if left < 0 or message["type"] == "http.disconnect":  # told so, Gradio removes what it has of it
-                    raise MultiPartException(TOO_LARGE[1])
-            elif left < 0:
-                raise HTTPException(*TOO_LARGE)
+            self._held += size
+            if left < 0 or message["type"] == "http.disconnect":  # Gradio removes what it has of the upload
+                raise MultiPartException(TOO_LARGE[1])
             return message
 
         return receive_some
 
+    async def _read(self, receive: Receive, *, is_json: bool) -> tuple[Refusal | None, Receive]:
+        """What is wrong with what is sent, if anything, and what hands it on."""
+        body, is_more = b"", True
+        while is_more:
+            message = await receive()
+            body, is_more = body + message.get("body", b""), message.get("more_body", False)
+            if message["type"] == "http.disconnect":
+                return UNREADABLE, receive
+            if len(body) > QUESTION:
+                return TOO_LARGE, receive
+        if is_json:
+            try:
+                asked = json.loads(body)
+                body = json.dumps(asked).encode()  # Gradio reads what was checked
+            except (ValueError, RecursionError):
+                return UNREADABLE, receive
+            if not all(map(self._is_kept, _paths_in(asked))):
+                return NOT_SENT, receive
+        return None, _replayed(body, receive)
 
-def refusal(request: HTTPConnection, room: int) -> tuple[int, str] | None:
-    """Status and sentence for who may not ask for this, or sends too much at once; None for all others."""
-    app, path = request.scope["app"], request.scope["path"]
-    length = int(request.headers.get("content-length", 0))
-    if path.startswith(CLOSED) or "\0" in path or any(len(name.encode()) > LONGEST_NAME for name in path.split("/")):
-        return NOTHING
-    if app.auth is None and _host(request) not in HERE:
-        return ELSEWHERE
-    if app.auth is not None and not _is_open(path) and not _is_known(request):
-        return STRANGER
-    if request.scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_foreign(request):
-        return FOREIGN
-    if length > room:
-        return FULL if path.startswith(UPLOAD) and length <= ROOM else TOO_LARGE
-    return None
+
+def _is_offered(path: str, method: str) -> bool:
+    return _is_in(OPEN, path, method) or _is_in(CLOSED, path, method)
+
+
+def _is_in(offered: dict[str, str], path: str, method: str) -> bool:
+    return re.fullmatch(offered.get("GET" if method == "HEAD" else method, "(?!)"), path, re.ASCII) is not None
 
 
 def _host(request: HTTPConnection) -> str:
@@ -107,62 +185,40 @@ def _host(request: HTTPConnection) -> str:
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
-def _is_open(path: str) -> bool:
-    return (path.rstrip("/") or "/") in OPEN or path.startswith(OPEN_UNDER)
-
-
-def _is_known(request: HTTPConnection) -> bool:
-    app, cookies = request.scope["app"], request.cookies
-    names = f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}"
-    return any(cookies.get(name) in app.tokens for name in names)
-
-
 def _is_foreign(request: HTTPConnection) -> bool:
-    """Whether a browser says that a page from elsewhere asks; programs say nothing of the kind."""
-    headers = request.headers
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    """Whether a browser says that a page from elsewhere asks; programs do not say such a thing."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site:
         return site not in ("same-origin", "none")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
 
 
-def _inert(send: Any) -> Any:
-    """Answers that no browser takes for something else than they say."""
+def _paths_in(asked: object) -> Iterator[str]:
+    """The paths of files in a request: Gradio fetches the file of one that is an address."""
+    pending = [asked]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict):
+            pending += part.values()
+            if isinstance(part.get("path"), str):
+                yield part["path"]
+        elif isinstance(part, list):
+            pending += part
 
-    async def answer(message: dict[str, Any]) -> None:
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+def _with_headers(send: Send) -> Send:
+    async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["x-content-type-options"] = "nosniff"
+            MutableHeaders(scope=message).update(ANSWER)
         await send(message)
 
     return answer
-
-
-def swept(folder: str) -> int:
-    """Bytes that a folder holds, once old files and empty folders are removed.
-
-    Gradio's own sweep leaves the folders, and ends for good where somebody uploads while it looks through its list.
-    """
-    held, now = 0, time.time()
-    for place, folders, files in os.walk(folder, topdown=False):
-        for path in (os.path.join(place, name) for name in files):
-            with contextlib.suppress(OSError):  # gone meanwhile
-                found = os.lstat(path)
-                if found.st_mtime < now - KEPT:
-                    os.remove(path)
-                else:
-                    held += max(found.st_size, BLOCK)
-        with contextlib.suppress(OSError):
-            if place != folder and not (folders or files) and os.stat(place).st_mtime < now - EMPTY:
-                os.rmdir(place)
-    return held
-
-
-def keep_swept(folder: str) -> None:
-    """Sweeps a folder from time to time, as long as the program runs."""
-
-    def sweep() -> None:
-        while True:
-            time.sleep(SWEEP)
-            swept(folder)
-
-    threading.Thread(target=sweep, daemon=True).start()

@@ -1,29 +1,33 @@
-"""What is shown of a described picture, as HTML: its words to press, the heat over it, the other captions.
+"""What is shown of a captioned picture, as HTML: its words to press, the attention over it, the other captions.
 
-Whatever comes from a bundle, a person or a file is escaped here. Buttons carry `data-event` and `data-value`, which
-widgets.py turns into events.
+Whatever comes from a bundle, a person or a file is escaped here. Buttons with `data-event` send an event to the server.
+Parts with `data-place` belong to one word; page.js shows those of the word that is selected.
 """
 
 from collections.abc import Sequence
 from html import escape
 
 from captioning.inference.captioner import ENDING
-from captioning.inference.confidence import SURE
+from captioning.inference.confidence import LEAST_EXAMPLES, SURE
 from captioning.plots import attention
-from captioning.serving.adjustments import data_uri, enlarged, examples
+from captioning.serving.adjustments import data_uri, examples
 from captioning.serving.regions import BRUSH, WHOLE, Point, Strokes, sides
-from captioning.serving.session import CaptionSession, sureness
+from captioning.serving.session import CaptionSession, first_noun, sureness
 
 TALLEST = 430  # pixels of the picture on the page
 SHADE, DARKEST = "168 85 247", 0.45  # red, green, blue behind a word; how much of it behind one that is certain
+HEAT = 160  # pixels of the longer side of a map of attention: it is smooth, and the page makes it larger
+WORD = 0.9  # seconds a word
 HEADER = """<header class="head"><h1>Captioning</h1>
-<p>Give it a picture: it says what it sees, and shows where it looked for every word.</p></header>"""
+<p>Choose a picture to get a caption. Press a word to see its attention: the parts of the picture that counted most.</p>
+</header>"""
 WELCOME = """<div class="welcome"><p><b>No picture yet.</b></p>
-<p>Drop or paste one, take one with the camera, or press an example.</p></div>"""
+<p>Drop one, paste one, or take one with the camera.</p></div>"""
+STATE = '<div class="welcome"><p role="status"></p></div>'  # page.js writes what is going on
 
 
 def button(event: str, value: object, label: str, *, kind: str, told: str = "", more: str = "") -> str:
-    """A button that sends a value with an event; `label` and `more` are HTML, `told` is what a screen reader says."""
+    """A button that sends a value with an event; `label` and `more` are HTML, `told` is its name for screen readers."""
     name = f' aria-label="{escape(told)}"' if told else ""
     sent = f'data-event="{event}" data-value="{escape(str(value))}"'
     return f'<button type="button" class="{kind}" {sent}{name}{more}>{label}</button>'
@@ -38,46 +42,73 @@ def notice(sentence: str) -> str:
     return f'<div class="welcome trouble"><p>{escape(sentence)}</p></div>'
 
 
+def about(sentence: str) -> str:
+    """What a captioner is good for, under its name."""
+    return f'<p class="faint">{escape(sentence)}</p>'
+
+
 def spoken(sentence: str) -> str:
     """A sentence for a screen reader alone, said when it changes."""
     return f'<p role="status">{escape(sentence)}</p>'
 
 
 def reader(described: CaptionSession, place: int) -> str:
-    """The caption, word by word, shaded by probability, and what could stand in the place of one of its words."""
-    caption, place = described.caption, within(described, place)
+    """The caption, word by word, coloured by probability; buttons to copy it and to search again."""
+    caption, place, last = described.caption, within(described, place), len(described.caption.words)
     words = [
-        button(
-            "select",
+        _word(
             number,
             escape(word.text),
-            kind="word",
-            told=f"{word.text}, {word.probability:.0%}",
-            more=f'{_pressed(number == place)} style="background:rgb({SHADE} / {word.probability * DARKEST:.0%})"',
+            f"{word.text}, {word.probability:.0%}",
+            f'{_pressed(number == place)} style="background:rgb({SHADE} / {word.probability * DARKEST:.0%})"',
         )
         for number, word in enumerate(caption.words)
     ]
-    last = len(words)
     pressed = f'{_pressed(place == last)} title="the end of the caption"'
-    words.append(button("select", last, ".", kind="word end", told="end of the caption", more=pressed))
-    line = (
-        f'<p class="caption" role="group" aria-label="Caption, word by word" dir="auto" data-row>{" ".join(words)}</p>'
+    words.append(_word(last, ".", "end of the caption", pressed, kind="word end"))
+    copy = f'<button type="button" class="quiet" data-copy="{escape(caption.text)}">Copy caption</button>'
+    return (
+        f'<p class="caption" role="group" aria-label="Caption, word by word" dir="auto" data-row'
+        f' data-start="{first_noun(caption)}" data-last="{last}">{" ".join(words)}</p>'
+        f'<p class="acts">{copy} {button("retry", "", "Caption again", kind="quiet")}</p>'
     )
-    return f'{line}<p class="sureness">{_confidence(described)}</p>{_choices(described, place)}'
+
+
+def _word(place: int, label: str, told: str, more: str, *, kind: str = "word") -> str:
+    return (
+        f'<button type="button" class="{kind}" data-place="{place}" aria-label="{escape(told)}"{more}>{label}</button>'
+    )
+
+
+def detail(described: CaptionSession, place: int) -> str:
+    """How sure the caption is, and for every place of it what could stand there."""
+    place, places = within(described, place), range(len(described.choices))
+    choices = [_choices(described, number, _hidden(number != place)) for number in places]
+    return f'<p class="sureness">{_confidence(described)}</p>{"".join(choices)}'
+
+
+def _hidden(is_hidden: bool) -> str:
+    return " hidden" if is_hidden else ""
 
 
 def _confidence(described: CaptionSession) -> str:
-    confidence, hint = described.caption.confidence, "Pale words are less likely. Press a word to see where it looked."
-    if confidence is None:
-        return f'<span class="faint">{hint}</span>'
-    kind = "sure" if confidence >= SURE else "unsure"
+    confidence, hint = described.caption.confidence, "The stronger the colour of a word, the likelier it is."
     own = "of its own kind" + (f" ({escape(described.data)})" if described.data else "")
+    if confidence is None:
+        meaning = f"Measured for beam search alone, and where a training had {LEAST_EXAMPLES} or more such pictures."
+        return f'{sign(None, meaning)} <span class="faint">Not measured on pictures {own}. {hint}</span>'
     meaning = f"Of captions like this, about {100 * confidence:.0f} in 100 were good on validation pictures {own}."
-    sign = f'<span class="sign {kind}" title="{meaning}">{sureness(confidence)}</span>'
-    return f'{sign} <span class="faint">counted only on pictures {own}. {hint}</span>'
+    return f'{sign(confidence, meaning)} <span class="faint">Measured on pictures {own}. {hint}</span>'
 
 
-def _choices(described: CaptionSession, place: int) -> str:
+def sign(confidence: float | None, meaning: str = "") -> str:
+    """How sure a caption is, in green, in yellow, or in grey where it is unknown; `meaning` is HTML."""
+    kind = "unknown" if confidence is None else "sure" if confidence >= SURE else "unsure"
+    title = f' title="{meaning}"' if meaning else ""
+    return f'<span class="sign {kind}"{title}>{sureness(confidence)}</span>'
+
+
+def _choices(described: CaptionSession, place: int, hidden: str) -> str:
     words = described.caption.words
     if place < len(words):
         word = words[place]
@@ -95,8 +126,8 @@ def _choices(described: CaptionSession, place: int) -> str:
         for word, share in described.choices[place]
     ]
     return (
-        f'<div class="choices" role="group" aria-label="Other words for this place" data-row>'
-        f"<span>{says}</span> {' '.join(chips)}</div>"
+        f'<div class="choices" role="group" aria-label="Other words for this place" data-row data-place="{place}"'
+        f"{hidden}><span>{says}</span> {' '.join(chips)}</div>"
     )
 
 
@@ -110,23 +141,53 @@ def within(described: CaptionSession, place: int) -> int:
 
 
 def stage(described: CaptionSession, place: int) -> str:
-    """The picture under the heat of a word, and the part of it that alone is looked at."""
+    """The picture under the attention of every word, one of which is shown, and the region that is marked."""
     words, place = described.caption.words, within(described, place)
-    if place < len(words):
-        image = attention.painted(enlarged(described.view, TALLEST), words[place].attention)
-        says = f"Where it looked for {words[place].text}"
-    else:
-        image, says = described.view, "The picture"
-    note = f" ({attention.STILL})" if place < len(words) and attention.collapsed(words) else ""
     height, width = described.view.shape[:2]
     size = f"width:min(100%,{TALLEST * width / height:.0f}px);aspect-ratio:{width}/{height}"
-    picture = f'<img src="{data_uri(image)}" alt="{escape(says)}" draggable="false">'
+    note = f" ({attention.STILL})" if attention.is_attention_static(words) else ""
+    says = [f"Attention of \u201c{word.text}\u201d{note}" for word in words] + ["The picture"]
+    captions = [
+        f'<span data-place="{number}"{_hidden(number != place)}>{escape(each)}</span>'
+        for number, each in enumerate(says)
+    ]
+    heats = [_heat(described, number, _hidden(number != place)) for number in range(len(words))]
+    picture = f'<img src="{data_uri(described.view)}" alt="The picture that is captioned" draggable="false">'
     return (
-        f'<figure class="stage"><div class="ground" style="{size}">{picture}'
-        f'{_mark(described)}</div><figcaption><span>{escape(says + note)}</span><span class="marks">{_whole(described)}'
+        f'<figure class="stage"><div class="ground" style="{size}">{picture}{"".join(heats)}'
+        f'{_mark(described)}</div><figcaption><span>{"".join(captions)}</span><span class="marks">{_whole(described)}'
         '<button type="button" class="quiet" data-mode="box">Mark a part</button>'
         '<button type="button" class="quiet" data-mode="brush">Paint a part</button></span></figcaption></figure>'
+        f"{_regions(described)}"
     )
+
+
+def _heat(described: CaptionSession, place: int, hidden: str) -> str:
+    height, width = described.view.shape[:2]
+    scale = HEAT / max(height, width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    laid = data_uri(attention.overlay(described.caption.words[place].attention, size))
+    return f'<img class="heat" data-place="{place}" src="{laid}" alt="" draggable="false"{hidden}>'
+
+
+def _regions(described: CaptionSession) -> str:
+    if not described.caption.words:
+        return ""
+    rows, columns = described.caption.words[0].attention.shape
+    count = f"{rows * columns} regions ({rows} \u00d7 {columns})"
+    return f'<p class="faint">The attention of a word is one weight for each of {count} of the picture.</p>'
+
+
+def player(root: str, seconds: float, *, more: str) -> str:
+    """A button that walks through the parts of `root`; `more` is HTML beside it."""
+    play = f'<button type="button" class="quiet" data-play="{root}" data-seconds="{seconds}">Play</button>'
+    return f'<div class="player">{play} {more}</div>'
+
+
+def word_player() -> str:
+    """The player of a caption's words, and a slider between the picture and the attention."""
+    slider = '<input type="range" min="0" max="100" value="100" data-heat aria-label="From picture to attention">'
+    return player("#right", WORD, more=f"<label><span>Picture</span>{slider}<span>Attention</span></label>")
 
 
 def _whole(described: CaptionSession) -> str:
@@ -135,7 +196,7 @@ def _whole(described: CaptionSession) -> str:
 
 
 def _mark(described: CaptionSession) -> str:
-    """All but the region in the shade; in it widgets.py draws what is being marked, by the same path."""
+    """All but the region in the shade; mark.js draws what is being marked along the same path."""
     region, (across, down) = described.region, sides(described.view)
 
     def along(points: Sequence[Point], end: str) -> str:
@@ -175,7 +236,9 @@ def others(described: CaptionSession) -> str:
 
 
 def example_strip(*, drawn: bool) -> str:
-    """The example pictures, to press; `drawn`: the captioner knows drawn pictures."""
+    """Drawn pictures to press, for a captioner of such pictures; nothing for others."""
+    if not drawn:
+        return ""
     items = [
         button(
             "select",
@@ -186,7 +249,5 @@ def example_strip(*, drawn: bool) -> str:
         )
         for number, (image, text) in enumerate(examples())
     ]
-    known, other = ("drawn pictures like these", "photographs") if drawn else ("photographs", "these drawn ones")
-    says = f"Examples. This captioner knows {known}: expect odd captions of {other}."
     group = 'class="examples" role="group" aria-label="Example pictures" data-row'
-    return f'<p class="faint">{says}</p><div {group}>{"".join(items)}</div>'
+    return f'<p class="faint">Examples</p><div {group}>{"".join(items)}</div>'

@@ -1,6 +1,6 @@
-"""The dials of a search, made from DecodeOptions: their names, helps and choices are those of the command line."""
+"""The controls of a search, made from DecodeOptions: their names, helps and choices are those of the command line."""
 
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
 import gradio as gr
@@ -8,6 +8,7 @@ import gradio as gr
 from captioning.options import DecodeOptions
 from captioning.serving.session import values_of
 
+IN_SIGHT = ("strategy", "num_beams", "max_length")  # all others are under "Advanced"
 RANGES: dict[str, tuple[float, float, float]] = {  # least, most, step
     "num_beams": (1, 10, 1),
     "num_captions": (1, 10, 1),
@@ -24,12 +25,29 @@ RANGES: dict[str, tuple[float, float, float]] = {  # least, most, step
 NAMES = {"num_beams": "Beams", "num_captions": "Captions", "no_repeat_ngram_size": "Unique runs of words"}
 
 
-def search_dials(options: DecodeOptions) -> list[Any]:
-    """A dial for every field, standing as the options say."""
-    return [_dial(field, value) for field, value in zip(fields(DecodeOptions), values_of(options), strict=True)]
+class SearchControls:
+    """A control for every field of the options: three where it is made, the others where `build_rest` is called."""
+
+    def __init__(self, options: DecodeOptions) -> None:
+        self._fields = fields(DecodeOptions)
+        self._values = dict(zip((field.name for field in self._fields), values_of(options), strict=True))
+        self._made = self._build(is_in_sight=True)
+
+    def build_rest(self) -> None:
+        """Adds the controls that are not in sight."""
+        self._made |= self._build(is_in_sight=False)
+
+    @property
+    def parts(self) -> list[Any]:
+        """All controls, in the order of the options."""
+        return [self._made[field.name] for field in self._fields]
+
+    def _build(self, *, is_in_sight: bool) -> dict[str, Any]:
+        chosen = [field for field in self._fields if (field.name in IN_SIGHT) == is_in_sight]
+        return {field.name: _control(field, self._values[field.name]) for field in chosen}
 
 
-def _dial(field: Any, value: Any) -> Any:
+def _control(field: Field[Any], value: Any) -> Any:
     label = NAMES.get(field.name, field.name.replace("_", " ").capitalize())
     info = field.metadata["help"]
     if field.metadata["choices"]:

@@ -1,29 +1,33 @@
-"""What is shown as lists, as HTML: many captioned pictures, scores, captions epoch by epoch, feedback.
+"""Lists as HTML: many captioned pictures, scores, captions epoch by epoch, feedback.
 
 Whatever comes from a bundle, a person or a file is escaped here.
 """
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from captioning.app.bundle_report import Learning
+from captioning.app.rendering import player, sign
 from captioning.data.feedback import Feedback, FeedbackStore
 from captioning.serving.adjustments import data_uri, shown
 from captioning.serving.answers import Row
-from captioning.serving.session import sureness
 
 THUMBNAIL = 160  # pixels
+EPOCH = 1.0  # seconds of one in the time-lapse
+SPLITS = {"dev": "validation"}  # split by the name that people use for it
 
 
 def table(kind: str, heads: Sequence[str], lines: Sequence[str]) -> str:
-    """A table of a kind, with the names of its columns and its lines as HTML."""
+    """A table of a kind, with the names of its columns and its rows as HTML."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    whole = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    return f'<div class="scroll" tabindex="0">{whole}</div>'  # what is wider than a phone scrolls in here
 
 
 def batch_table(rows: Sequence[Row], paths: Sequence[str]) -> str:
-    """A line for every picture: a small copy, its name, and its caption or what is wrong with it."""
+    """A row for every picture: a small copy, its name, and its caption or what is wrong with it."""
     bad = sum(bool(row["problem"]) for row in rows)
     says = f"{len(rows) - bad} captioned" + (f", {bad} could not be read" if bad else "")
     lines = [_batch_line(row, path) for row, path in zip(rows, paths, strict=True)]
@@ -34,12 +38,18 @@ def _batch_line(row: Row, path: str) -> str:
     if row["problem"]:
         return f'<tr class="bad">{_named(row, "")}<td colspan="2">{escape(row["problem"])}</td></tr>'
     name = _named(row, data_uri(shown(path), longest=THUMBNAIL))
-    return f"<tr>{name}<td>{escape(row['caption'])}</td><td>{sureness(row['confidence'])}</td></tr>"
+    return f"<tr>{name}<td>{escape(row['caption'])}</td><td>{sign(row['confidence'])}</td></tr>"
 
 
 def _named(row: Row, picture: str) -> str:
     small = f'<img alt="" src="{picture}">' if picture else '<span class="blank"></span>'
-    return f'<th scope="row"><div>{small}<span>{escape(row["image"])}</span></div></th>'
+    return f'<th scope="row"><div>{small}<span class="file">{_breakable(row["image"])}</span></div></th>'
+
+
+def _breakable(name: str) -> str:
+    """A file's name that a line may end within: after what stands between its words, and before its ending."""
+    parts = re.split(r"(?<=[-_ ])|(?=\.[^.]*$)", name)
+    return "<wbr>".join(map(escape, parts))
 
 
 def score_table(cards: dict[str, Any]) -> str:
@@ -47,13 +57,13 @@ def score_table(cards: dict[str, Any]) -> str:
     if not cards:
         return _absent("scores")
     splits = list(reversed(cards.values()))
-    heads = ["", *(f"{card['split']}, {card['images']:,} pictures" for card in splits)]
+    heads = ["", *(f"{SPLITS.get(card['split'], card['split'])}, {card['images']:,} pictures" for card in splits)]
     names = dict.fromkeys(name for card in splits for name in card["scores"])
     lines = [_score_line(name, [_interval(card["scores"].get(name)) for card in splits]) for name in names]
     shuffled = [f"{card['shuffled_images']['CIDEr-D']:.3f}" for card in splits]
     distinct = [f"{card['variety']['distinct_captions']:.0%}" for card in splits]
     lines += [_score_line("CIDEr-D, images shuffled", shuffled), _score_line("Distinct captions", distinct)]
-    note = '<p class="faint">Small numbers: where the score lies with 95 % certainty.</p>'
+    note = '<p class="faint">Small numbers: 95 % confidence interval.</p>'
     return table("scores", heads, lines) + note
 
 
@@ -69,21 +79,35 @@ def _absent(what: str) -> str:
     return f'<p class="faint">This bundle has no {what}.</p>'
 
 
-def lapse(learning: Learning, epoch: int) -> str:
-    """What the watched pictures were called after an epoch, counted from 1; words that stay to the end are dark."""
-    if not learning.captions:
-        return _absent("record of its learning")
-    now, last = learning.captions[epoch - 1], learning.captions[-1]
-    cards = [
-        f"<li>{_watched(image, name)}<p>{_staying(caption, final)}</p></li>"
-        for image, name, caption, final in zip(learning.images, learning.names, now, last, strict=True)
+def lapse(learning: Learning) -> str:
+    """The captions of the watched pictures that are at hand, epoch by epoch, with a player."""
+    rows = {number: image for number, image in enumerate(learning.images) if image is not None}
+    last = len(learning.captions) - 1
+    if not rows or last < 1:
+        return ""
+    cards = [f'<li><img alt="" src="{data_uri(image)}">{_epochs(learning, row)}</li>' for row, image in rows.items()]
+    numbers = [
+        f'<output data-place="{epoch}"{_hidden(epoch < last)}>Epoch {epoch + 1}</output>' for epoch in range(last + 1)
     ]
-    note = '<p class="faint">Underlined words did not stay.</p>'
-    return f'{note}<ul class="lapse" aria-label="Captions after epoch {epoch}">{"".join(cards)}</ul>'
+    seek = f'<input type="range" min="0" max="{last}" value="{last}" data-seek="#lapse" aria-label="Epoch">'
+    steps = player("#lapse", EPOCH, more=f"<label>{''.join(numbers)}{seek}</label>")
+    return (
+        f"<h2>Captions after each epoch</h2>{steps}"
+        '<p class="faint">Underlined words are not in the last caption.</p>'
+        f'<ul class="lapse" data-start="0" data-last="{last}">{"".join(cards)}</ul>'
+    )
 
 
-def _watched(image: Any, name: str) -> str:
-    return f'<span class="name">{escape(name)}</span>' if image is None else f'<img alt="" src="{data_uri(image)}">'
+def _hidden(is_hidden: bool) -> str:
+    return " hidden" if is_hidden else ""
+
+
+def _epochs(learning: Learning, row: int) -> str:
+    last = len(learning.captions) - 1
+    return "".join(
+        f'<p data-place="{epoch}"{_hidden(epoch < last)}>{_staying(captions[row], learning.captions[last][row])}</p>'
+        for epoch, captions in enumerate(learning.captions)
+    )
 
 
 def _staying(caption: str, final: str) -> str:
@@ -97,7 +121,7 @@ def _staying(caption: str, final: str) -> str:
 
 
 def feedback_list(entries: Sequence[Feedback], store: FeedbackStore, *, most: int) -> str:
-    """What people said, newest first and so many at most, each with a box to tick, and a button to delete those."""
+    """Feedback entries, newest first, `most` at most, each with a box to tick; a button deletes those ticked."""
     if not entries:
         return '<p class="faint" role="status">No feedback fits.</p>'
     says = "1 entry" if len(entries) == 1 else f"{len(entries):,} entries"

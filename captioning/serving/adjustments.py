@@ -1,4 +1,4 @@
-"""What is done to a picture before it is captioned, and how pictures get into a page. Knows nothing of models.
+"""What is done to a picture before it is captioned, and how pictures get into a page.
 
 Pictures are uint8 (H, W, 3).
 """
@@ -17,7 +17,7 @@ from captioning.data.scenes.dataset import draw_scene
 from captioning.serving.regions import WHOLE, Box
 
 LONGEST_SIDE = 640  # pixels of what is shown and kept of a picture
-SEED, DRAWN = 2026, (0, 2, 5, 7, 11, 13)  # scenes that no training has seen
+SEED, DRAWN = 2026, (0, 2, 5, 7, 11, 13)  # scenes that are in no training split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,7 @@ AS_IT_IS = Adjustments()
 
 def shown(path: str | Path) -> np.ndarray:
     """The picture of a file as it is shown, at most 640 pixels on its longer side."""
-    picture = Image.fromarray(read_image(path))
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.asarray(picture)
+    return read_image(path, longest=LONGEST_SIDE)
 
 
 def enlarged(image: np.ndarray, side: int) -> np.ndarray:
@@ -67,11 +65,12 @@ def enlarged(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def data_uri(image: np.ndarray, *, longest: int = LONGEST_SIDE) -> str:
-    """The picture as a JPEG within an address, for a page that may ask no other machine for it."""
+    """The picture within an address, for a page that asks no other machine for it; one with an opacity keeps it."""
     picture, file = Image.fromarray(image), io.BytesIO()
+    kind = "WEBP" if picture.mode == "RGBA" else "JPEG"
     picture.thumbnail((longest, longest))
-    picture.save(file, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    picture.save(file, kind, quality=88)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(file.getvalue()).decode()
 
 
 @functools.cache

@@ -1,28 +1,29 @@
-"""Captions as data: what the programming interface answers, and the table of many pictures."""
+"""Captions as data: the answers of the programming interface, and the table of many images."""
 
-import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioning.errors import ImageError
-from captioning.inference.confidence import SURE
+from captioning.errors import CaptioningError, ImageError
+from captioning.options import DecodeOptions, changed
+from captioning.runtime import strict_json
 from captioning.runtime.safe_csv import csv_row
 from captioning.serving.pool import CaptionerPool, all_beams
 from captioning.serving.session import CaptionSession
 
-COLUMNS = ("image", "caption", "confidence", "problem")
+COLUMNS = ("image", "caption", "confidence", "sure", "problem")
 
 Row = dict[str, Any]
 
 
 def answer(described: CaptionSession) -> dict[str, Any]:
-    """A caption word by word, each with the words that could stand there; shares are 0 to 1."""
+    """A caption, whether it is sure, its words with the most likely other ones, and the next best captions."""
     caption = described.caption
     return {
         "caption": caption.text,
         "confidence": _rounded(caption.confidence),
-        "sure": None if caption.confidence is None else caption.confidence >= SURE,
+        "sure": caption.sure,
         "score": _rounded(caption.score),
         "words": [
             {"text": word.text, "probability": _rounded(word.probability), "alternatives": _listed(choices)}
@@ -41,26 +42,38 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def caption_each(shelf: CaptionerPool, bundle: str, paths: Iterable[str]) -> Iterator[Row]:
-    """A row for every picture: its caption and confidence, or why it cannot be read.
+def search_options(pool: CaptionerPool, bundle: str, changes: Any) -> DecodeOptions:
+    """A bundle's own options with some changed, such as {"num_beams": 5}; a beam search returns all its captions."""
+    if not isinstance(changes, dict | None):
+        raise CaptioningError(f'options is a {type(changes).__name__}; expected an object such as {{"num_beams": 5}}.')
+    with pool.captioner(bundle) as captioner:
+        own = replace(captioner.options, num_captions=1)
+    options = changed(own, **(changes or {}))
+    return options if "num_captions" in (changes or {}) else all_beams(options)
 
-    The captioner is lent for one picture at a time, so that others who ask in the meantime are answered.
+
+def caption_each(
+    pool: CaptionerPool, bundle: str, paths: Iterable[str], options: DecodeOptions | None = None
+) -> Iterator[Row]:
+    """A row for every image: its caption, its confidence and whether it is sure, or why it cannot be read.
+
+    The captioner is taken for one image at a time, so that other requests are answered in between.
     """
     for path in paths:
         row: Row = dict.fromkeys(COLUMNS) | {"image": Path(path).name}
         try:
-            with shelf.captioner(bundle) as captioner:
-                found = captioner.caption(path, all_beams(captioner.options))
-            yield row | {"caption": found.text, "confidence": _rounded(found.confidence)}
+            with pool.captioner(bundle) as captioner:
+                found = captioner.caption(path, options or captioner.options)
+            yield row | {"caption": found.text, "confidence": _rounded(found.confidence), "sure": found.sure}
         except ImageError as error:
             yield row | {"problem": str(error)}
 
 
 def rows_csv(rows: Iterable[Row]) -> str:
-    """The rows as CSV that no spreadsheet takes for formulas."""
+    """The rows as CSV, escaped so that no spreadsheet runs a cell as a formula."""
     return csv_row(COLUMNS) + "".join(csv_row(row[column] for column in COLUMNS) for row in rows)
 
 
 def rows_json(rows: Iterable[Row]) -> str:
     """The rows as a JSON list."""
-    return json.dumps(list(rows), ensure_ascii=False, indent=1) + "\n"
+    return strict_json.dumps(list(rows), ensure_ascii=False, indent=1) + "\n"

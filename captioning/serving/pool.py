@@ -1,11 +1,10 @@
 """The bundles on offer: found, loaded when first asked for, kept, and lent to one request at a time.
 
-Knows nothing of pages. Keras is not asked to do two things at once, so there is one lock for all bundles; one that does
-not answer is given up, and whoever asks next is answered by a fresh one.
+Keras must not do two things at once, so there is one lock for all bundles. A captioner that does not answer is given
+up, and the next request loads a fresh one.
 """
 
 import contextlib
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,21 +15,17 @@ from typing import Any
 import captioning
 from captioning.errors import BundleError, CaptioningError
 from captioning.options import DecodeOptions
+from captioning.serving.offer import Offer, labels, rank, read_offer
 
-POCKET = "pocket"  # the bundle that comes along, which needs nothing from elsewhere
-LONGEST = 60.0  # seconds that one look or search may take
+LONGEST = 60.0  # seconds that one encoding and search may take
 
 
-def find_bundles(artifacts: Path) -> list[Path]:
-    """The bundles in a folder, the pocket one first and the others by name; a training in progress is none."""
-    found = sorted((path.parent for path in artifacts.glob("[!.]*/config.json")), key=_pocket_first)
+def find_bundles(artifacts: Path, encoder_weights: str = "imagenet") -> list[Path]:
+    """The bundles in a folder, the best that opens without a download first; trainings in progress are left out."""
+    found = [path.parent for path in artifacts.glob("[!.]*/config.json")]
     if not found:
         raise BundleError(f"{artifacts} holds no bundle; train one with make train.")
-    return found
-
-
-def _pocket_first(folder: Path) -> tuple[bool, str]:
-    return folder.name != POCKET, folder.name
+    return sorted(found, key=lambda folder: rank(read_offer(folder), encoder_weights))
 
 
 class CaptionerPool:
@@ -47,11 +42,11 @@ class CaptionerPool:
             if name in self._folders:
                 raise BundleError(f"{folder} and {self._folders[name]} share a name; rename one of the folders.")
             self._folders[name] = folder
-        assert self._folders, "a shelf holds at least one bundle"
+        assert self._folders, "a pool holds at least one bundle"
 
     @property
     def names(self) -> list[str]:
-        """The bundles' names; the first is the one that a page begins with."""
+        """The names of the bundles; a page begins with the first."""
         return list(self._folders)
 
     def folder(self, name: str) -> Path:
@@ -61,7 +56,7 @@ class CaptionerPool:
         return self._folders[name]
 
     def check(self, name: str) -> None:
-        """Refuses a bundle whose files are not those of its training; it is not loaded, which would take seconds."""
+        """Refuses a bundle whose files are not those of its training, without the seconds that loading it takes."""
         from captioning.inference import bundle
 
         bundle.check(self.folder(name))
@@ -71,18 +66,22 @@ class CaptionerPool:
         del self._folders[name]
 
     def search(self, name: str) -> DecodeOptions:
-        """A bundle's own search, with all the captions that it finds."""
+        """The search options saved in a bundle, with all the captions that its beams hold."""
         with self.captioner(name) as captioner:
             return all_beams(captioner.options)
 
-    def data(self, name: str) -> str:
-        """What a bundle calls the data that it was trained on; nothing where it does not say."""
-        about = json.loads((self.folder(name) / "config.json").read_bytes()).get("about")
-        return str(about.get("data", "")) if isinstance(about, dict) else ""
+    def offer(self, name: str) -> Offer:
+        """What a bundle was trained on, and how well it does."""
+        return read_offer(self.folder(name))
 
-    def draws(self, name: str) -> bool:
-        """Whether a bundle was trained on the built-in drawn scenes."""
-        return self.data(name).removesuffix("-smoke") == "scenes"
+    def sentence(self, name: str) -> str:
+        """What a bundle is good for, and its scores."""
+        return self.offer(name).sentence(self._weights)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What people choose a bundle by, for every name."""
+        return labels(map(self.offer, self.names), self._weights)
 
     @contextlib.contextmanager
     def captioner(self, name: str) -> Iterator[Any]:
@@ -99,7 +98,7 @@ class CaptionerPool:
 
 
 class Patient:
-    """A captioner that is asked in a thread of its own, which can be left behind where it hangs."""
+    """A captioner that runs in a thread of its own, which is left behind if it hangs."""
 
     def __init__(self, captioner: Any) -> None:
         self._captioner = captioner
@@ -119,16 +118,16 @@ class Patient:
 def _answer(question: Callable[[], Any]) -> Any:
     answer: Future[Any] = Future()
 
-    def think() -> None:
+    def work() -> None:
         try:
             answer.set_result(question())
         except BaseException as error:
             answer.set_exception(error)
 
-    threading.Thread(target=think, daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
     return answer.result(LONGEST)
 
 
 def all_beams(options: DecodeOptions) -> DecodeOptions:
-    """The same search, but with every caption that its beams hold: they cost nothing more."""
+    """The same search, but with every caption that its beams hold, which costs nothing more."""
     return replace(options, num_captions=options.num_beams) if options.strategy == "beam" else options

@@ -1,6 +1,6 @@
-"""The part of a picture that alone is looked at: a box, or what was painted with a round brush.
+"""The region of a picture that is captioned: a box, or what was painted with a round brush.
 
-Places are shares of the picture, from its left and its top. Knows nothing of models and pages.
+Places are shares of the picture, from its left and its top.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 Point = tuple[float, float]
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
-LEAST_SHARE = 0.02  # of a side: a smaller box was no more than a slip of the hand
-SIDE, BRUSH = 200, 30  # the shorter side of a picture and the width of the brush; the network sees nothing finer
+LEAST_SHARE = 0.02  # of a side: a smaller box was drawn by mistake
+SIDE, BRUSH = 200, 30  # the shorter side of a picture, and the width of the brush: about one region
 MOST_POINTS = 4000  # of all strokes together, which may cover a picture several times over
 
 

@@ -1,6 +1,6 @@
-"""A picture and what is said of it: described, put right word by word, turned to another of the captions found.
+"""A picture and its captions: found, corrected word by word, exchanged for another of those found.
 
-Knows nothing of pages; a page keeps one Described for each person who looks at it.
+A page keeps one CaptionSession for each visitor.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import numpy as np
 
 from captioning.data.images import read_image
 from captioning.errors import CaptioningError, ImageError
+from captioning.evaluation.word_use import CATEGORIES
 from captioning.inference.captioner import ENDING, Caption
 from captioning.inference.confidence import SURE
 from captioning.options import DecodeOptions
@@ -20,19 +21,29 @@ from captioning.serving.adjustments import AS_IT_IS, Adjustments, shown
 from captioning.serving.pool import CaptionerPool, all_beams
 from captioning.serving.regions import Region, Strokes, looked_at
 
-DIALS = tuple(field.name for field in dataclasses.fields(DecodeOptions))
-WORD_DIALS = ("force", "forbid")  # several words, written as one text
+OTHER_WORDS = """
+a an the this that these those there it its he his she her they their i my we our you your who which what is are was
+were be been being has have had do does can with without in on at by for from to of into onto over under near through
+across around behind beside between along off up down out and or but while as not no big small large little tiny tall
+young old long short other another
+"""
+NO_NOUNS = frozenset(" ".join([OTHER_WORDS, *(CATEGORIES[name] for name in ("actions", "colours", "counts"))]).split())
+
+CONTROLS = tuple(field.name for field in dataclasses.fields(DecodeOptions))
+WORD_CONTROLS = ("force", "forbid")  # several words, written as one text
+
+UNKNOWN = "confidence unknown"
 
 Choices = list[list[tuple[str, float]]]  # for every word of a caption and for its end, other words
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CaptionSession:
-    """What one person looks at: a picture, how it was asked for, the captions found, and which of them is shown."""
+    """A picture, the settings it was captioned with, the captions found, and which of them is shown."""
 
     bundle: str
-    view: np.ndarray  # uint8 (H, W, 3), as people see it
-    pixels: np.ndarray  # uint8 (S, S, 3), as the network sees it
+    view: np.ndarray  # uint8 (H, W, 3), as it is shown
+    pixels: np.ndarray  # uint8 (S, S, 3), as it is encoded
     adjustments: Adjustments
     options: DecodeOptions
     region: Region | None
@@ -53,7 +64,7 @@ class CaptionSession:
 
     @property
     def how(self) -> dict[str, Any]:
-        """How the caption was come by, as feedback keeps it."""
+        """The settings of the caption, as feedback keeps them."""
         region = self.region
         return dataclasses.asdict(self.options) | {
             "region": dataclasses.asdict(region) if isinstance(region, Strokes) else region,
@@ -62,32 +73,32 @@ class CaptionSession:
 
 
 def describe(
-    shelf: CaptionerPool,
+    pool: CaptionerPool,
     bundle: str,
     path: str,
     options: DecodeOptions | None = None,
     adjustments: Adjustments = AS_IT_IS,
     region: Region | None = None,
 ) -> CaptionSession:
-    """Captions the picture of a file; without options by the bundle's own search, with all the captions it finds."""
+    """Captions the picture of a file; without options with the bundle's own search, and all the captions it finds."""
     view = adjustments.apply(shown(path))
     where = looked_at(region, view)
-    with shelf.captioner(bundle) as captioner:
+    with pool.captioner(bundle) as captioner:
         pixels = read_image(path if adjustments == AS_IT_IS else view, size=captioner.image_size)
         options = options or all_beams(captioner.options)
         best = captioner.caption(pixels, options, region=where)
         choices = captioner.alternatives(pixels, best, options, region=where)
-    captions = (dataclasses.replace(best, alternatives=()), *best.alternatives)
-    return CaptionSession(bundle, view, pixels, adjustments, options, region, captions, choices, shelf.data(bundle))
+    captions, data = (dataclasses.replace(best, alternatives=()), *best.alternatives), pool.offer(bundle).calibrated_on
+    return CaptionSession(bundle, view, pixels, adjustments, options, region, captions, choices, data)
 
 
-def reworded(shelf: CaptionerPool, described: CaptionSession, place: int, word: str) -> CaptionSession:
-    """The caption with another word at a place and the rest of the sentence sought again; one of its choices."""
+def reworded(pool: CaptionerPool, described: CaptionSession, place: int, word: str) -> CaptionSession:
+    """The caption with another of its choices at a place, and the rest of the sentence searched again."""
     if word not in [choice for choice, _ in described.choices[place]]:
         raise CaptioningError(f"{word} is none of the other words offered there; choose one of them.")
     caption, pixels, where = described.caption, described.pixels, described.where
     begin = [said.text for said in caption.words[:place]]
-    with shelf.captioner(described.bundle) as captioner:
+    with pool.captioner(described.bundle) as captioner:
         if word == ENDING:
             best = _ended(captioner, described, place)
         else:
@@ -105,49 +116,54 @@ def _ended(captioner: Any, described: CaptionSession, place: int) -> Caption:
     return Caption(captioner.tokenizer.decode(said), words, total / len(shares) ** described.options.length_penalty)
 
 
-def turned(shelf: CaptionerPool, described: CaptionSession, rank: int) -> CaptionSession:
+def turned(pool: CaptionerPool, described: CaptionSession, rank: int) -> CaptionSession:
     """The same picture with another of the captions found."""
-    with shelf.captioner(described.bundle) as captioner:
+    with pool.captioner(described.bundle) as captioner:
         chosen = described.captions[rank]
         choices = captioner.alternatives(described.pixels, chosen, described.options, region=described.where)
     return dataclasses.replace(described, rank=rank, choices=choices)
 
 
 def options_of(values: Sequence[Any]) -> DecodeOptions:
-    """The search that a page's dials ask for, in the order of DIALS; never more captions than it can find."""
-    asked = dict(zip(DIALS, values, strict=True))
-    for name in WORD_DIALS:
+    """The search that a page's controls are set to, in the order of CONTROLS; no more captions than it can find."""
+    asked = dict(zip(CONTROLS, values, strict=True))
+    for name in WORD_CONTROLS:
         asked[name] = tuple(re.findall(r"[^\s,;]+", asked[name]))
     room = {"greedy": 1, "beam": asked["num_beams"]}.get(asked["strategy"], asked["num_captions"])
     return DecodeOptions(**asked | {"num_captions": min(asked["num_captions"], room)})
 
 
 def values_of(options: DecodeOptions) -> list[Any]:
-    """What a page's dials stand at for a search."""
+    """The values of a page's controls for a search."""
     values = dataclasses.asdict(options)
-    return [" ".join(values[name]) if name in WORD_DIALS else values[name] for name in DIALS]
+    return [" ".join(values[name]) if name in WORD_CONTROLS else values[name] for name in CONTROLS]
 
 
 def explained(error: CaptioningError) -> str:
-    """An error's sentence for a page: it has dials where there are flags, and no folder of this machine is named."""
+    """An error's sentence for a page: controls in place of flags, and no folder of this machine."""
     if isinstance(error, ImageError) and error.reason == "missing":
         return "This picture is no longer kept here; choose it again."
-    sentence = re.sub(r"--([a-z][a-z-]*)", _dial_of, str(error))
+    sentence = re.sub(r"--([a-z][a-z-]*)", _control_of, str(error))
     return re.sub(r"(?<!\S)/(?:[^\s/]+/)+(?=[^\s/])", "", sentence)
 
 
-def _dial_of(flag: re.Match[str]) -> str:
-    is_dial = flag[1].replace("-", "_") in DIALS
-    return flag[1].replace("-", " ") if is_dial else flag[0]  # a flag that the app is started with stays one
+def _control_of(flag: re.Match[str]) -> str:
+    is_control = flag[1].replace("-", "_") in CONTROLS
+    return flag[1].replace("-", " ") if is_control else flag[0]  # a flag that the app is started with stays one
 
 
 def sureness(confidence: float | None) -> str:
-    """How sure a caption is, in a word or two; nothing where that is not known."""
+    """How sure a caption is, in a few words."""
     if confidence is None:
-        return ""
+        return UNKNOWN
     return f"{confidence:.0%} sure" if confidence >= SURE else f"not sure, {confidence:.0%}"
 
 
 def told(described: CaptionSession) -> str:
     """The caption and how sure it is, in one sentence."""
     return f"{described.caption.text or 'No words'}. {sureness(described.caption.confidence)}"
+
+
+def first_noun(caption: Caption) -> int:
+    """The place of the first word that is likely a noun: one that is not in a list of frequent other words."""
+    return next((place for place, word in enumerate(caption.words) if word.text.lower() not in NO_NOUNS), 0)

@@ -133,7 +133,7 @@ async def soak(app, client, count, people=4):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
 def test_it_does_not_grow_and_one_that_does_is_found_out(saved, tmp_path, record_property):
     warm, more = 500, 2000
-    with served(saved, tmp_path / "app", first=f"{SHORT_MEMORY}\nguard.KEPT = 30") as app:
+    with served(saved, tmp_path / "app", first=f"{SHORT_MEMORY}\nscratch.KEPT = 30") as app:
         many(lambda client: soak(app, client, warm))
         before = used(app)
         many(lambda client: soak(app, client, more))
@@ -159,7 +159,7 @@ def test_who_leaves_frees_their_place_at_once(saved, tmp_path, record_property):
         freed = []
         for _ in range(rounds):
             asked = [
-                await client.post(f"{app.address}{API}/call/caption", json={"data": [picture, "small"]})
+                await client.post(f"{app.address}{API}/call/caption", json={"data": [picture, "small", {}]})
                 for _ in range(places)
             ]
             assert {answer.status_code for answer in asked} == {200}

@@ -1,4 +1,4 @@
-"""The tab on which many pictures are captioned at once, and the table is taken away."""
+"""The tab on which many pictures are captioned at once, and their table downloaded."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ PROGRESS = gr.Progress()  # that a parameter has it for a default tells Gradio t
 class BatchTab:
     """Many pictures, a table of their captions, and the table as a file."""
 
-    def __init__(self, shelf: CaptionerPool) -> None:
-        self._shelf = shelf
-        piece(f'<p class="faint">Up to {MOST} at once. The table can be taken away as CSV or JSON.</p>')
+    def __init__(self, pool: CaptionerPool) -> None:
+        self._pool = pool
+        piece(f'<p class="faint">Up to {MOST} at once. The table can be downloaded as CSV or JSON.</p>')
         self._files = gr.File(label="Pictures", file_count="multiple", height=200)
-        bundle = captioner_choice(shelf.names)
+        bundle = captioner_choice(pool)
         start = gr.Button("Caption them all", variant="primary")
         self._table = piece(elem_id="batch")
         with gr.Row():
@@ -38,7 +38,7 @@ class BatchTab:
     def _caption(self, paths: list[str] | None, bundle: str, progress: gr.Progress = PROGRESS) -> list[Any]:
         paths = few_enough(paths)
         with refusing():
-            rows = list(progress.tqdm(caption_each(self._shelf, bundle, paths), total=len(paths), unit="pictures"))
+            rows = list(progress.tqdm(caption_each(self._pool, bundle, paths), total=len(paths), unit="pictures"))
         files = download(rows_csv(rows), "captions.csv"), download(rows_json(rows), "captions.json")
         return [batch_table(rows, paths), *(gr.DownloadButton(value=file, visible=True) for file in files)]
 

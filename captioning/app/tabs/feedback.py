@@ -1,4 +1,4 @@
-"""What people say of captions: the form under a caption, and the owner's page with all that was said."""
+"""Feedback on captions: the form under a caption, and the owner's page with all entries."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ class FeedbackForm:
 
     @property
     def parts(self) -> list[Any]:
-        """What `fresh` gives new values to."""
+        """The widgets that `fresh` resets."""
         return [self._rating, self._correction, self._comment, self._thanks]
 
     def fresh(self, thanks: str = "") -> dict[Any, Any]:
@@ -48,7 +48,7 @@ class FeedbackForm:
 
 
 def keep(store: FeedbackStore, seen: CaptionSession, *, rating: int | None, correction: str, comment: str) -> Feedback:
-    """Stores what a person says of what they look at."""
+    """Stores feedback on the caption that is shown."""
     return store.add(
         seen.view,
         bundle=seen.bundle,
@@ -61,12 +61,13 @@ def keep(store: FeedbackStore, seen: CaptionSession, *, rating: int | None, corr
 
 
 class FeedbackTab:
-    """All that was said, for the owner: filtered, exported, deleted."""
+    """All entries, for the owner: filtered, exported, deleted."""
 
-    def __init__(self, store: FeedbackStore, bundles: list[str]) -> None:
+    def __init__(self, store: FeedbackStore, labels: dict[str, str]) -> None:
         self._store = store
         with gr.Row(elem_classes="filters"):
-            bundle = gr.Dropdown([ANY, *bundles], value=ANY, label="Captioner", filterable=False, min_width=120)
+            names = [(label, name) for name, label in labels.items()]
+            bundle = gr.Dropdown([(ANY, ANY), *names], value=ANY, label="Captioner", filterable=False, min_width=120)
             most = gr.Dropdown([(ANY, 0), *STARS], value=0, label="Rated at most", filterable=False, min_width=120)
             kind = gr.Dropdown(
                 [ANY, "corrected", "not corrected"], value=ANY, label="Correction", filterable=False, min_width=120
@@ -84,11 +85,11 @@ class FeedbackTab:
 
     @property
     def wiring(self) -> dict[str, Any]:
-        """What an event needs to bring the list up to date."""
+        """The settings of an event that brings the list up to date."""
         return {"fn": self.listed, "inputs": self._filters, "outputs": [self._list, self._export], **STORE}
 
     def listed(self, bundle: str, most: int, kind: str, text: str) -> tuple[str, str]:
-        """The list and the CSV file of what fits."""
+        """The list of the entries that fit, and their CSV file."""
         with refusing():
             found = self._store.list(
                 bundle="" if bundle == ANY else bundle,

@@ -1,57 +1,49 @@
-"""The tab that tells of a captioner: how good it is, how it learnt, what its card says."""
+"""The tab about one captioner: its scores, how they rose, its model card."""
 
 from typing import Any
 
 import gradio as gr
 
-from captioning.app import bundle_report
+from captioning.app import bundle_report, rendering
 from captioning.app.tables import lapse, score_table
-from captioning.app.widgets import LIGHT, Player, captioner_choice, piece
+from captioning.app.widgets import LIGHT, captioner_choice, piece
 from captioning.serving.pool import CaptionerPool
-
-EPOCH = 1.0  # seconds of one in the time-lapse
+from captioning.serving.session import explained
 
 
 class ModelTab:
-    """Scores, curves, time-lapse and card of one bundle."""
+    """Scores, curves, captions by epoch and card of one bundle; what a bundle does not have is left out."""
 
-    def __init__(self, shelf: CaptionerPool) -> None:
-        self._shelf, self._learning = shelf, gr.State(bundle_report.Learning())
-        self._bundle = captioner_choice(shelf.names)
+    def __init__(self, pool: CaptionerPool) -> None:
+        self._pool = pool
+        self._bundle = captioner_choice(pool)
+        self._problems = piece()
         with gr.Row():
             with gr.Column(min_width=300):
-                piece("<h2>How good it is</h2>")
+                piece("<h2>Scores</h2>")
                 self._scores = piece()
-            with gr.Column(min_width=300):
-                piece("<h2>How it learnt</h2>")
+            with gr.Column(min_width=300) as self._training:
+                piece("<h2>Training</h2>")
                 alt = "Losses and validation score, epoch by epoch"
                 self._curves = gr.Image(show_label=False, interactive=False, buttons=[], alt_text=alt)
-        piece("<h2>What it said after each epoch</h2>")
-        self._player = Player("Epoch", seconds=EPOCH)
-        self._lapse = piece()
+        self._lapse = piece(elem_id="lapse")
         with gr.Accordion("Model card", open=False):
             self._card = gr.Markdown()
         self._bundle.change(**self.wiring)
-        self._player.slider.change(self._on_epoch, [self._learning, self._player.slider], self._lapse, **LIGHT)
 
     @property
     def wiring(self) -> dict[str, Any]:
-        """What an event needs to show the bundle that is chosen."""
-        parts = [self._learning, self._scores, self._curves, self._lapse, self._card, *self._player.parts]
+        """The settings of an event that shows the bundle that is chosen."""
+        parts = [self._problems, self._scores, self._training, self._curves, self._lapse, self._card]
         return {"fn": self._on_bundle, "inputs": self._bundle, "outputs": parts, **LIGHT}
 
     def _on_bundle(self, bundle: str) -> dict[Any, Any]:
-        folder = self._shelf.folder(bundle)
-        learning = bundle_report.learning(folder)
-        epochs = max(len(learning.captions), 1)
+        report = bundle_report.read_report(self._pool.folder(bundle))
         return {
-            self._learning: learning,
-            self._scores: score_table(bundle_report.score_cards(folder)),
-            self._curves: bundle_report.curves(folder),
-            self._lapse: lapse(learning, epochs),
-            self._card: bundle_report.model_card(folder),
-            **self._player.at(epochs, epochs),
+            self._problems: "".join(rendering.notice(explained(problem)) for problem in report.problems),
+            self._scores: score_table(report.scores),
+            self._training: gr.Column(visible=report.curves is not None),
+            self._curves: report.curves,
+            self._lapse: lapse(report.learning),
+            self._card: report.card,
         }
-
-    def _on_epoch(self, learning: bundle_report.Learning, epoch: int) -> str:
-        return lapse(learning, max(1, min(epoch, len(learning.captions))))
