@@ -12,7 +12,7 @@ from captioning.evaluation.model_card import OF_THE_DATA
 from captioning.inference import bundle
 
 ROOT = Path(__file__).parents[1]
-SIZES = {"pocket": 25e6, "flickr8k-mobilenetv2": 16e6}  # bytes at most
+SIZES = {"flickr8k": 25e6, "pocket": 25e6, "flickr8k-mobilenetv2": 16e6}  # bytes at most
 
 
 def kept(name: str) -> list[Path]:
@@ -30,11 +30,13 @@ def test_a_bundle_that_comes_along_is_whole_small_and_without_data(name):
     assert "references" not in json.loads((ROOT / "artifacts" / name / "scores.json").read_text())["dev"]
 
 
-def test_the_pocket_captioner_needs_nothing_from_elsewhere(monkeypatch):
+@pytest.mark.parametrize("name", ["flickr8k", "pocket"])
+def test_a_whole_captioner_needs_nothing_from_elsewhere(monkeypatch, name):
     def refuse(*arguments, **others):
         raise AssertionError("it asked the network")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
-    caption = captioning.load(ROOT / "artifacts" / "pocket").caption(draw_scene(0, 0).image)
+    caption = captioning.load(ROOT / "artifacts" / name).caption(draw_scene(0, 0).image)
     assert len(caption.words) >= 3
     assert 0 < caption.confidence < 1
+    assert caption.sure is (caption.confidence >= 0.5)
