@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import app_gradio
-from captioning import cli
+from captioning.arguments import build_parser
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "image_captioning.ipynb"
@@ -107,8 +106,8 @@ def test_what_is_committed_is_a_full_run(committed):
     check(committed)
     told = told_by(committed)
     assert told["fit"].count("epoch ") >= 8
-    assert "test split, 200 images" in told["judge"]
-    learnt, blind = (re.findall(rf"CIDEr-D{text} +([\d.]+)", told["judge"])[1] for text in ("", ", images shuffled"))
+    assert "test split, 200 images" in told["scores"]
+    learnt, blind = (re.findall(rf"CIDEr-D{text} +([\d.]+)", told["scores"])[1] for text in ("", ", images shuffled"))
     assert float(learnt) > 2 > 5 * float(blind)
 
 
@@ -139,6 +138,26 @@ def test_it_finds_the_project(committed, folder):
     assert done.stdout.split() == ["True", str(ROOT)]
 
 
+def test_alone_it_gets_the_project(committed, tmp_path):
+    alone = """
+import importlib.util, os, subprocess
+importlib.util.find_spec = lambda name: None
+subprocess.run = lambda command, check: print(*command) or os.makedirs("captioning-project", exist_ok=True)
+"""
+    script = alone + source_of(cells_of(committed, "code")["root"]) + "\nprint(Path.cwd(), sys.path[0], PROJECT_URL)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    clone, install, (here, path, url) = map(str.split, done.stdout.splitlines())
+    project = str(tmp_path / "captioning-project")
+    assert clone == ["git", "clone", "--depth", "1", url, project]
+    assert install[1:4] == ["-m", "pip", "install"]
+    assert install[-1].startswith(f"{project}/requirements")
+    assert here == path == project
+
+
+def test_photographs_that_are_not_there_are_skipped_in_a_sentence(committed):
+    assert told_by(committed)["photos"].startswith("Skipped: the folder photos holds no photographs.")
+
+
 def test_one_line_chooses_the_data(committed):
     chosen = [line for cell in committed["cells"] for line in source_of(cell).splitlines() if "scenes" in line]
     assert 'data = DataOptions(dataset="scenes")' in chosen
@@ -150,5 +169,4 @@ def test_every_command_it_shows_can_be_given(committed):
     shown = [shlex.split(line) for line in re.findall(r"python ((?:-m captioning|app_gradio\.py) [^`\n]*)", prose)]
     assert len(shown) >= 3
     for first, *others in shown:
-        parser, arguments = (cli._parser(), others[1:]) if first == "-m" else (app_gradio.flag_parser(), others)
-        parser.parse_args(arguments)
+        build_parser().parse_args(others[1:] if first == "-m" else ["app", *others])
