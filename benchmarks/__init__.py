@@ -1,1 +1,1 @@
-"""Scripts that measure speed and memory, side by side with plain references; README.md says what is compared."""
+"""Benchmarks of speed and memory, beside plain reference implementations. README.md lists what is compared."""

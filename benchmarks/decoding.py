@@ -1,7 +1,6 @@
-"""Captions a second of our batched, compiled search, against a plain one that goes image by image; what stopping early
-saves.
+"""Captions per second of the batched, compiled search, against a plain search that takes one image at a time.
 
-python -m benchmarks.decoding            beam search and greedy, by an untrained captioner and a trained one
+python -m benchmarks.decoding            beam and greedy search, with an untrained and a trained captioner
 """
 
 from dataclasses import replace
@@ -14,18 +13,18 @@ from benchmarks.measure import ROOT, Row, Tables, ratio, run_script, span, take_
 from captioning.options import ModelOptions
 
 TRAINED = ROOT / "artifacts" / "flickr8k-mobilenetv2"
-FEW = 4  # images a round of those that go one by one
-USUAL = 10.8  # words of a caption
-SHARPER = 3  # times the logits' usual spread, so that an untrained captioner is as sure of its words as a trained one
+FEW = 4  # images per round of the searches that take one image at a time
+USUAL = 10.8  # mean number of words of a caption
+SHARPER = 3  # factor on the logits, which makes an untrained captioner as confident as a trained one
 
 
 def draw_grids(count: int, regions: int, depth: int) -> np.ndarray:
-    """Grids much like MobileNetV2's: sparse, none below zero."""
+    """Grids like MobileNetV2's: sparse, none below zero."""
     return np.maximum(0, np.random.default_rng(0).normal(-0.4, 1.0, (count, regions, depth))).astype("float16")
 
 
 def untrained(config: Any = None) -> Any:
-    """A captioner of the default widths with weights drawn at random, the head's enlarged."""
+    """A captioner of the default widths with random weights, its head's weights enlarged."""
     import keras
 
     from captioning.decoder.model import CaptionModel, config_for
@@ -49,16 +48,16 @@ def trained(folder: Path = TRAINED) -> Any:
 
 
 def lengths_of(decoder: Any, grids: np.ndarray) -> np.ndarray:
-    """Words of each image's best caption, the end not counted."""
+    """The number of words of each image's best caption, without the end token."""
     tokens = decoder.search(grids).tokens[:, 0]
     return (tokens > 3).sum(axis=1)
 
 
 def end_usually(model: Any, decoder: Any, grids: np.ndarray, *, words: float = USUAL) -> None:
-    """Sets the head's bias of the end so that captions have `words` on average: the search halves where it lies."""
+    """Sets the head's bias of the end token by bisection, so that captions have `words` words on average."""
     from captioning.data.tokenizer import END
 
-    low, high = 0.0, 10.0  # an untrained captioner never ends at the one and says no word at the other
+    low, high = 0.0, 10.0  # at 0 an untrained captioner never ends, at 10 it ends at once
     for _ in range(10):
         middle = (low + high) / 2
         set_end(model, middle)
@@ -68,7 +67,7 @@ def end_usually(model: Any, decoder: Any, grids: np.ndarray, *, words: float = U
 
 
 def set_end(model: Any, bias: float) -> None:
-    """Makes the end of a caption likelier at every word, or never likely."""
+    """Sets the head's bias of the end token."""
     from captioning.data.tokenizer import END
 
     kernel, biases = model.head.get_weights()
@@ -77,7 +76,7 @@ def set_end(model: Any, bias: float) -> None:
 
 
 def measure(quick: bool) -> Tables:
-    """A table for each captioner and search."""
+    """One table for each captioner and search."""
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
@@ -105,7 +104,7 @@ def measure(quick: bool) -> Tables:
 
 
 def measure_search(decoder: Any, grids: np.ndarray, rounds: int) -> list[Row]:
-    """Ours on all grids at once and one by one, and where no caption ends early; the plain search on a few grids."""
+    """Our search on all grids at once, one by one, and without early stopping; the plain search on a few grids."""
     from benchmarks.plain_search import Compiled, search_one
     from captioning.decoder.search import CaptionSearch, SearchRules
 

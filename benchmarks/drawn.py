@@ -1,4 +1,4 @@
-"""Pictures to measure with: drawn scenes as JPEG files of a photograph's usual size, no two of them alike."""
+"""Images for benchmarks: drawn scenes as JPEG files of the size of a photograph, all different."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +8,13 @@ from PIL import Image
 
 from captioning.data.scenes.dataset import draw_scene
 
-SIZE = 500, 375  # of most photographs in Flickr8k
+SIZE = 500, 375  # the size of most photographs in Flickr8k
 SCENES = 8
-GRAIN = 12  # brightness levels, so that the files are about as large as photographs are
+GRAIN = 12  # amplitude of the noise, which makes the files about as large as photographs
 
 
 def draw_photographs(folder: Path, count: int, *, size: tuple[int, int] = SIZE) -> list[Path]:
-    """Writes `count` JPEG files: a few scenes, each time with another grain."""
+    """Writes `count` JPEG files: a few scenes with different noise."""
     folder.mkdir(parents=True, exist_ok=True)
     scenes = [np.asarray(draw_scene(0, index).image.resize(size), "int16") for index in range(min(count, SCENES))]
     return [_write(folder / f"photograph_{number:05d}.jpg", scenes, number) for number in range(count)]

@@ -1,6 +1,6 @@
-"""Images a second from JPEG files to grids in the cache, against the bare encoder; and a second run, all cached.
+"""Images per second from JPEG files to cached grids, against the encoder alone; and a second run from the cache.
 
-python -m benchmarks.features            reading, encoding and writing take turns with the encoder on ready tensors
+python -m benchmarks.features            alternates with the encoder on tensors that are already in memory
 """
 
 import itertools
@@ -13,12 +13,12 @@ import numpy as np
 from benchmarks.drawn import draw_photographs
 from benchmarks.measure import Row, Tables, ratio, run_script, span, take_turns, timed
 
-ENCODERS = {"resnet50": 96, "mobilenetv2": 192, "pocket": 384}  # and how many images a round
+ENCODERS = {"resnet50": 96, "mobilenetv2": 192, "pocket": 384}  # images per round
 ROUNDS = 4
 
 
 def measure(quick: bool) -> Tables:
-    """One table, a row an encoder; their weights are drawn at random, which changes no time."""
+    """One table, a row per encoder. Weights are random, which does not change the time."""
     counts, rounds = ({"pocket": 40}, 2) if quick else (ENCODERS, ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
         photographs = draw_photographs(Path(folder), max(counts.values()))
@@ -27,7 +27,7 @@ def measure(quick: bool) -> Tables:
 
 
 def measure_encoder(name: str, photographs: list[Path], rounds: int) -> Row:
-    """The rates with one encoder."""
+    """The row of one encoder."""
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
@@ -53,7 +53,7 @@ def measure_encoder(name: str, photographs: list[Path], rounds: int) -> Row:
 
 
 def readers(photographs: list[Path], folder: Path, size: int, encoder: object) -> tuple[Callable, Callable]:
-    """What fills a new cache each time, and what reads the newest one again."""
+    """Two functions: one fills a new cache each time, one reads the newest cache again."""
     from captioning.encoders.features import read_features
 
     images = {path: f"{number:064x}" for number, path in enumerate(photographs)}

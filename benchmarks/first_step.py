@@ -1,6 +1,6 @@
-"""Seconds to the first training step and to the second, on each backend, and whether a later epoch compiles anew.
+"""Seconds to the first and the second training step on each backend, and whether a later epoch compiles again.
 
-python -m benchmarks.first_step          fresh processes, taking turns; the network of the default recipe
+python -m benchmarks.first_step          alternates fresh processes, with the network of the default recipe
 """
 
 import os
@@ -20,8 +20,8 @@ SIZE = steps.Size(depth=2048)  # the grids of ResNet50
 
 
 def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
-    """Trains for some epochs of two steps; the facts are when each step was done, and how often call ran in Python."""
-    size, begun = steps.Size(**task["size"]), float(os.environ["CAPTIONING_STARTED"])
+    """Trains for some epochs of two steps. Facts: the seconds of each part; how often `call` ran in Python."""
+    size, started = steps.Size(**task["size"]), float(os.environ["CAPTIONING_STARTED"])
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
@@ -36,14 +36,14 @@ def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
     calls, done, by_epoch = [], [], []
 
     class Counted(CaptionModel):
-        """Notes when its call runs in Python: where it is compiled, that is while it is traced."""
+        """Records when `call` runs in Python, which is at tracing if it is compiled."""
 
         def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
             calls.append(time.time())
             return super().call(inputs, training=training)
 
     class Clock(keras.callbacks.Callback):
-        """Notes when each step was done."""
+        """Records when each step has ended."""
 
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
             done.append(time.time())
@@ -60,12 +60,12 @@ def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
     phase = Phase("fit", EPOCHS, 1e-3, two, one, validate, lambda: None)
     with tempfile.TemporaryDirectory() as folder:
         Trainer(model, TrainOptions(batch_size=size.images), Path(folder), {}, callbacks=[Clock()]).train([phase])
-    moments = [begun, imported, built, *done[:2]]
+    moments = [started, imported, built, *done[:2]]
     return {"seconds": np.diff(moments).tolist(), "calls": np.diff([0, *by_epoch]).tolist()}, lambda: 0.0
 
 
 def measure(quick: bool) -> Tables:
-    """One table, a row a backend."""
+    """One table, a row per backend."""
     size, rounds = (steps.QUICK, 1) if quick else (SIZE, 2)
     backends = [backend for backend in BACKENDS if is_installed(backend)]
     found: dict[str, list[dict[str, Any]]] = {backend: [] for backend in backends}

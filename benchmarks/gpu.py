@@ -1,6 +1,6 @@
-"""Training on a GPU: mixed precision against float32, the share of the device's own matrix rate, peak memory.
+"""Training on a GPU: mixed precision against float32, the share of the device's matrix rate, peak memory.
 
-python -m benchmarks.gpu                 each backend that sees a GPU; without one a sentence, and nothing is written
+python -m benchmarks.gpu                 each backend with a GPU; without a GPU nothing is written
 """
 
 import re
@@ -30,14 +30,14 @@ from benchmarks.training import rate
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 SIZE = steps.Size(images=128, repeats=20)
-SIDE, PRODUCTS = 8192, 10  # of the square matrices by which the device's rate is found
-LATE = {"images": 512}  # a larger batch, which fills a large device
+SIDE, PRODUCTS = 8192, 10  # square matrices for measuring the device's rate
+LARGE = {"images": 512}  # a batch large enough for a large device
 
 
 def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
-    """Our training step, or products of large square matrices; the facts say on which device."""
+    """Our training step, or products of large square matrices. Facts: the device and the peak memory."""
     device = device_kind()
-    if task["kind"] == "look":
+    if task["kind"] == "probe":
         return {"device": device}, lambda: 0.0
     if task["kind"] == "squares":
         return {"device": device}, timed(squares(task["side"], task["precision"].removeprefix("mixed_")))
@@ -47,18 +47,18 @@ def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
 
 
 def device_kind() -> str:
-    """gpu or cpu: where this backend puts a tensor by itself."""
+    """gpu or cpu: the default device of this backend."""
     from keras import ops
 
     return "gpu" if re.search("gpu|cuda", str(ops.zeros(1).device).lower()) else "cpu"
 
 
 def squares(side: int, dtype: str) -> Callable[[], None]:
-    """What multiplies matrices of this side a few times, and waits for the last."""
+    """A function that multiplies matrices of this side a few times and waits for the last product."""
     import keras
     from keras import ops
 
-    left = ops.cast(keras.random.normal((side, side), seed=0) / side**0.5, dtype)  # so that products stay as large
+    left = ops.cast(keras.random.normal((side, side), seed=0) / side**0.5, dtype)  # keeps the products' scale
 
     def multiply() -> None:
         product = left
@@ -71,7 +71,7 @@ def squares(side: int, dtype: str) -> Callable[[], None]:
 
 
 def peak_memory() -> float | None:
-    """The most memory of the GPU, in MB, that was used so far; None without one."""
+    """The peak memory of the GPU in MB; None without a GPU."""
     import keras
 
     if device_kind() == "cpu":
@@ -90,19 +90,19 @@ def peak_memory() -> float | None:
 
 
 def measure(quick: bool) -> Tables:
-    """A table for each backend that sees a GPU; a quick run goes on without one."""
+    """A table for each backend with a GPU. A quick run also works without a GPU."""
     tables: Tables = {}
     for backend in [backend for backend in BACKENDS if is_installed(backend)]:
-        probe = Worker("gpu", {"kind": "look"}, backend=backend)
+        probe = Worker("gpu", {"kind": "probe"}, backend=backend)
         probe.close()
         device = probe.facts["device"]
         if device == "cpu" and not quick:
-            print(f"No GPU is at hand for {backend}, so it is left out.")
+            print(f"{backend} finds no GPU and is skipped.")
         elif quick:
             tables |= measure_backend(backend, device, [steps.QUICK], 16, PRECISIONS[::2])
             break
         else:
-            tables |= measure_backend(backend, device, [SIZE, replace(SIZE, **LATE)], SIDE, PRECISIONS)
+            tables |= measure_backend(backend, device, [SIZE, replace(SIZE, **LARGE)], SIDE, PRECISIONS)
     return tables
 
 

@@ -1,7 +1,7 @@
-"""What every script here needs: contenders that take turns, what machine this is, tables, where they are written.
+"""Shared by all benchmarks: contenders that alternate, a description of the machine, tables, writing of results.
 
-Knows nothing of captions. A contender is a function that runs one round and returns its seconds; a Worker is one that
-lives in a process of its own, so that libraries, backends and their settings stay apart.
+A contender is a function that runs one round and returns its seconds. A Worker is a contender in its own process, so
+that libraries, backends and their settings stay separate.
 """
 
 import argparse
@@ -39,12 +39,12 @@ Contender = Callable[[], float]
 
 
 def flag_parser() -> argparse.ArgumentParser:
-    """The flags that all scripts share."""
+    """The flags of all benchmarks."""
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs; the figures mean nothing")
-    how.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md, and a JSON beside")
-    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)  # what a Worker tells its process to do
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--quick", action="store_true", help="tiny sizes, to test the script; ignore the figures")
+    mode.add_argument("--write", action="store_true", help="update benchmarks/README.md and benchmarks/results/*.json")
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)  # the task of a Worker's process
     return parser
 
 
@@ -55,9 +55,9 @@ def run_script(
     worker: Any = None,
     draw: Callable[[Tables, Path], None] | None = None,
 ) -> None:
-    """Runs one script: `measure` is told whether to be quick; `worker` serves what a Worker of this script asks for.
+    """Runs one benchmark. `measure(quick)` returns its tables; `worker` prepares the contender of a Worker's task.
 
-    `draw` makes a figure of the tables, which is kept beside the page.
+    `draw` makes a figure of the tables, which is saved beside the page.
     """
     parser = flag_parser()
     parser.description = about
@@ -67,24 +67,24 @@ def run_script(
         return
     name = Path(sys.modules[measure.__module__].__file__ or "").stem
     try:
-        told = machine()
+        setting = machine()
         tables = measure(flags.quick)
     except CaptioningError as error:
         sys.exit(f"{name}: {error}")
     figure = f"{name}.png" if draw and flags.write else ""
-    text = markdown(tables, told, figure)
+    text = markdown(tables, setting, figure)
     print(text)
     if flags.write and not tables:
-        print("Nothing was measured, so nothing is written.")
+        print("Nothing was measured, so no result is written.")
     elif flags.write:
-        write_result(name, text, {"machine": told, "tables": tables, "figure": figure})
+        write_result(name, text, {"machine": setting, "tables": tables, "figure": figure})
     if draw and tables:
         with tempfile.TemporaryDirectory() as elsewhere:
             draw(tables, (PAGE.parent if flags.write else Path(elsewhere)) / f"{name}.png")
 
 
 def timed(act: Callable[[], Any]) -> Contender:
-    """The contender that does this, and waits until it is done."""
+    """A contender that times this function."""
 
     def once() -> float:
         started = time.perf_counter()
@@ -95,7 +95,7 @@ def timed(act: Callable[[], Any]) -> Contender:
 
 
 def take_turns(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every round of every contender, who take turns: A B A B ..., so that all see the same machine."""
+    """Seconds of every round of every contender. Contenders alternate: A B A B ..., so that all share slow phases."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
@@ -104,7 +104,7 @@ def take_turns(contenders: Mapping[str, Contender], rounds: int) -> dict[str, li
 
 
 def ratio(numerator: Iterable[float], denominator: Iterable[float]) -> float:
-    """The median of the ratios round by round: what slows the machine for a while slows both of a round."""
+    """The median of the ratios of each round. A slow phase of the machine affects both parts of a round."""
     return statistics.median(one / other for one, other in zip(numerator, denominator, strict=True))
 
 
@@ -115,7 +115,7 @@ def span(numerator: Iterable[float], denominator: Iterable[float]) -> str:
 
 
 class Worker:
-    """A contender in a process of its own; `facts` is what it told once it was ready and warm."""
+    """A contender in its own process; `facts` is what it reports after it is warmed up."""
 
     def __init__(self, script: str, task: dict[str, Any], *, backend: str = "tensorflow") -> None:
         self.name = f"benchmarks.{script} with {task}"
@@ -138,9 +138,9 @@ class Worker:
         if not line:
             self.process.wait()
             self.errors.seek(0)
-            told = self.errors.read()[-3000:]
+            errors = self.errors.read()[-3000:]
             self.close()
-            raise CaptioningError(f"{self.name} ended early:\n{told}")
+            raise CaptioningError(f"{self.name} ended early:\n{errors}")
         return json.loads(line)
 
     def close(self) -> None:
@@ -152,15 +152,15 @@ class Worker:
 
 @contextlib.contextmanager
 def workers() -> Iterator[Callable[..., Worker]]:
-    """What starts Workers, one after the other; all end with this block."""
-    with contextlib.ExitStack() as open_ones:
-        yield lambda *told, **others: open_ones.enter_context(contextlib.closing(Worker(*told, **others)))
+    """A function that starts Workers. All of them end with this block."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(contextlib.closing(Worker(*arguments, **options)))
 
 
 def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Contender]], task: dict[str, Any]) -> None:
-    """The life of a worker: prepare, tell the facts, then run a round for every line that comes in."""
+    """The main loop of a worker: prepare, print the facts, then run a round for every input line."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever libraries print is no answer
+    os.dup2(2, 1)  # output of libraries goes to standard error
     facts, contender = prepare(task)
     print(json.dumps(facts), file=answers, flush=True)
     for _ in sys.stdin:
@@ -168,15 +168,15 @@ def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Contender]],
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported; that it cannot is said."""
+    """Whether a package can be imported. If not, a line on standard error says so."""
     found = importlib.util.find_spec(package) is not None
     if not found:
-        print(f"{package} is not installed, so what needs it is skipped.", file=sys.stderr)
+        print(f"{package} is not installed; its measurements are skipped.", file=sys.stderr)
     return found
 
 
 def machine() -> dict[str, str]:
-    """What was measured on, and when."""
+    """The date, the hardware and the versions of the libraries."""
     versions = {name: _version(name) for name in PACKAGES}
     return {
         "date": datetime.date.today().isoformat(),
@@ -208,32 +208,32 @@ def _first_of(file: str, name: str) -> str:
     return found[1].strip() if found else ""
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A cell of a table: numbers with three significant digits."""
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def markdown(tables: Tables, told: Mapping[str, str], figure: str = "") -> str:
-    """The tables, each under its title, the figure if there is one, and a line on the machine."""
+def markdown(tables: Tables, setting: Mapping[str, str], figure: str = "") -> str:
+    """The tables, each under its title, the figure if there is one, and a line about the machine."""
     blocks = []
     for title, rows in tables.items():
         lines = [list(rows[0]), ["---"] * len(rows[0]), *([shown(cell) for cell in row.values()] for row in rows)]
         blocks.append(f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     if figure:
         blocks.append(f"![{', '.join(tables)}]({figure})")
-    about = "; ".join(f"{name}: {value}" for name, value in told.items() if value)
+    about = "; ".join(f"{name}: {value}" for name, value in setting.items() if value)
     return "\n\n".join([*blocks, f"*{about}*"])
 
 
 def write_result(name: str, text: str, record: dict[str, Any], page: Path = PAGE, results: Path = RESULTS) -> None:
-    """Puts the text between the page's markers of this name, and the record beside as JSON."""
+    """Writes the text between the page's markers of this name, and the record as JSON."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, _, rest = page.read_text("utf-8").partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise CaptioningError(f"{page} lacks the line {begin} or, after it, {end}; put both where the result belongs.")
+        raise CaptioningError(f"{page} lacks the line {begin} or, after it, {end}; add both where the result belongs.")
     results.mkdir(exist_ok=True)
     (results / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")

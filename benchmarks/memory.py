@@ -1,9 +1,9 @@
-"""Peak memory of training and of captioning a folder, from 1,000 to 64,000 images; by words and by caption length.
+"""Peak memory of training and of captioning a folder, for 1,000 to 64,000 images, by vocabulary and caption length.
 
-python -m benchmarks.memory              each size in a process of its own; also draws benchmarks/memory.png
+python -m benchmarks.memory              each size in its own process; also draws benchmarks/memory.png
 
-Anonymous memory is what a process has for itself. Files that are memory-mapped count too in the usual peak (VmHWM), for
-as long as nobody needs the room: that share of it can be taken back.
+Anonymous memory belongs to the process alone. The peak VmHWM also counts memory-mapped files, which the system can drop
+when memory is short.
 """
 
 import os
@@ -24,31 +24,31 @@ from captioning.errors import CaptioningError
 
 IMAGES = 1_000, 8_000, 64_000
 WORDS, LENGTHS = (20_000,), (40,)
-STEPS = 8  # of training; no epoch needs more memory than a few steps in any order
+STEPS = 8  # training steps; a whole epoch needs no more memory
 STATUS = Path("/proc/self/status")
-LOOK = 0.02  # seconds between two looks at the memory
+INTERVAL = 0.02  # seconds between two samples of the memory
 
 
 def status_of(name: str) -> float:
-    """A size in this process's status, in MB."""
+    """A size from this process's status in MB."""
     found = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
     assert found, name
     return int(found[1]) * 1024 / MB
 
 
 class Peak:
-    """The most anonymous memory this process had while a block ran, looked at often."""
+    """The peak anonymous memory of this process during a block, sampled by a thread."""
 
     def __enter__(self) -> "Peak":
         self.anonymous, self.done = 0.0, threading.Event()
-        self.watch = threading.Thread(target=self._look, daemon=True)
+        self.watch = threading.Thread(target=self._sample, daemon=True)
         self.watch.start()
         return self
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while True:
             self.anonymous = max(self.anonymous, status_of("RssAnon"))
-            if self.done.wait(LOOK):
+            if self.done.wait(INTERVAL):
                 return
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +57,7 @@ class Peak:
 
 
 def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
-    """Trains or captions; the facts are the peaks and the seconds."""
+    """Trains or captions. Facts: the peaks and the seconds per caption."""
     act = train if task["kind"] == "training" else caption
     with Peak() as peak:
         seconds = act(task)
@@ -65,7 +65,7 @@ def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
 
 
 def make_cache(folder: Path, images: int, size: steps.Size) -> dict[Path, str]:
-    """A cache of so many grids as `read_features` writes it; the file has holes, so it takes no room on the disk."""
+    """A feature cache of `images` images, as `read_features` writes it. The file is sparse and needs no disk space."""
     names = {Path(f"{number:08d}.jpg"): f"{number:064x}" for number in range(images)}
     folder.mkdir()
     with open(folder / "rows.bin", "wb") as rows:
@@ -75,7 +75,7 @@ def make_cache(folder: Path, images: int, size: steps.Size) -> dict[Path, str]:
 
 
 def train(task: dict[str, Any]) -> float:
-    """A few steps over a cache of so many images, and a checkpoint; returns the seconds a caption takes in a step."""
+    """A few training steps on a cache of `images` images, and a checkpoint. Returns the seconds per caption."""
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
@@ -99,8 +99,8 @@ def train(task: dict[str, Any]) -> float:
         model = CaptionModel(steps.config_of(size))
         model.build()
         steps.compile_as_ours(model, examples, size)
-        how = {"batch_size": size.images, "captions_per_image": size.captions}
-        batches = Batches(examples, order=epoch_order(0, 0), **how)
+        options = {"batch_size": size.images, "captions_per_image": size.captions}
+        batches = Batches(examples, order=epoch_order(0, 0), **options)
         ends: list[float] = []
         clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
         model.fit(batches, steps_per_epoch=min(STEPS, len(batches)), shuffle=False, verbose=0, callbacks=[clock])
@@ -111,7 +111,7 @@ def train(task: dict[str, Any]) -> float:
 
 
 def caption(task: dict[str, Any]) -> float:
-    """`captioning caption` on a folder of so many names for a few pictures; returns the seconds a caption takes."""
+    """`captioning caption` on a folder of `images` links to a few images. Returns the seconds per caption."""
     from captioning.cli import main
 
     with tempfile.TemporaryDirectory() as folder:
@@ -129,9 +129,9 @@ def caption(task: dict[str, Any]) -> float:
 
 
 def measure(quick: bool) -> Tables:
-    """One table of all sizes; the plot beside is drawn from it."""
+    """One table of all sizes."""
     if not STATUS.is_file():
-        raise CaptioningError(f"{STATUS} is not there: memory is measured on Linux only; run this script there.")
+        raise CaptioningError(f"{STATUS} does not exist: memory can only be measured on Linux; run this script there.")
     sizes, size = ((64, 128), steps.QUICK) if quick else (IMAGES, steps.Size())
     tasks: list[dict[str, Any]] = [{"kind": "captioning", "images": images} for images in sizes]
     tasks += [{"kind": "training", "images": images, "size": asdict(size)} for images in sizes]
@@ -142,12 +142,12 @@ def measure(quick: bool) -> Tables:
 
 
 def row_of(task: dict[str, Any]) -> Row:
-    """Measures one size."""
+    """Measures one size and returns its row."""
     worker = Worker("memory", task)
     worker.close()
     size = steps.Size(**task["size"]) if "size" in task else None
     row: Row = {"": task["kind"], "images": task["images"]}
-    row |= {"words known": size.words if size else "", "caption length": size.steps if size else ""}
+    row |= {"vocabulary": size.words if size else "", "caption length": size.steps if size else ""}
     row |= {"anonymous, MB": worker.facts["anonymous"], "with mapped files, MB": worker.facts["whole"]}
     return row | {"ms a caption": 1000 * worker.facts["seconds"]}
 
@@ -161,7 +161,7 @@ def plot(tables: Tables, path: Path) -> None:
     (rows,) = tables.values()
     for kind in ("training", "captioning"):
         first = next(row for row in rows if row[""] == kind)
-        alike = [row for row in rows if row[""] == kind and row["words known"] == first["words known"]]
+        alike = [row for row in rows if row[""] == kind and row["vocabulary"] == first["vocabulary"]]
         alike = [row for row in alike if row["caption length"] == first["caption length"]]
         axes.plot([row["images"] for row in alike], [row["anonymous, MB"] for row in alike], "o-", label=kind)
     axes.set_ylim(bottom=0)

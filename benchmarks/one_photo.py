@@ -1,6 +1,6 @@
-"""One photograph, cold from the disk: how long the encoder's forward pass alone takes, and how long all the rest.
+"""The time to caption one photograph from the disk: the encoder's forward pass, and everything else.
 
-python -m benchmarks.one_photo           with ResNet50, and with the pocket captioner that comes along
+python -m benchmarks.one_photo           with ResNet50, and with the included pocket captioner
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ DECODER = ROOT / "artifacts" / "flickr8k-mobilenetv2"
 
 
 def save_on_resnet50(folder: Path) -> dict[str, Any]:
-    """Saves a bundle on ResNet50 with weights drawn at random; returns what `captioning.load` needs beside its folder.
+    """Saves a bundle with a ResNet50 of random weights. Returns the arguments of `captioning.load`.
 
-    Its decoder is one that comes along, but for its first projection, which is drawn at random since these grids are
-    deeper: so its captions are senseless, and of ordinary length.
+    Its decoder is an included one. Only the first projection is random, since these grids are deeper. So its captions
+    are meaningless but of ordinary length.
     """
     import keras
 
@@ -43,18 +43,18 @@ def save_on_resnet50(folder: Path) -> dict[str, Any]:
     donor.load_weights(DECODER / bundle.WEIGHTS)
     model = CaptionModel(dataclasses.replace(saved.model, feature_depth=encoder.output_shape[-1]))
     model.build()
-    for own, given in zip(model.weights, donor.weights, strict=True):
-        if own.shape == given.shape:
-            own.assign(given)
+    for weight, trained in zip(model.weights, donor.weights, strict=True):
+        if weight.shape == trained.shape:
+            weight.assign(trained)
     tokenizer = Tokenizer.from_json((DECODER / bundle.VOCABULARY).read_bytes())
-    usual = dataclasses.replace(saved.decoding, mirrored=False)  # the picture alone is looked at
+    usual = dataclasses.replace(saved.decoding, mirrored=False)  # without the mirrored view
     parts = bundle.Parts(model, tokenizer, encoder, ModelOptions(encoder="resnet50"), usual)
     bundle.save(folder / "resnet50", parts, files={}, about={})
     return {"path": folder / "resnet50", "encoder_weights": str(weights)}
 
 
 def measure(quick: bool) -> Tables:
-    """One table, a row a captioner."""
+    """One table, a row per captioner."""
     import captioning
     from captioning.runtime.keras_import import import_keras
 
@@ -70,7 +70,7 @@ def measure(quick: bool) -> Tables:
 
 
 def measure_captioner(name: str, captioner: Any, photographs: list[Path]) -> Row:
-    """The median times of one captioner; each photograph is a new one, since it remembers those it has seen."""
+    """The median times of one captioner. Each photograph is used once, since the captioner caches features."""
     from captioning.data.images import read_image
 
     first, rounds = photographs[0], len(photographs) - 1

@@ -1,7 +1,7 @@
-"""The same network the way most Keras captioners are written: a caption a row, every product inside the time loop.
+"""A plain Keras reference for training: one caption per row, every matrix product inside the time loop.
 
-Knows nothing of ours: it is the reference that training is compared with. Shapes: N captions, T steps, L regions,
-D depth, V words. `take` copies our weights over, so that a test can tell that both compute the same.
+It uses none of our code. Shapes: N captions, T steps, L regions, D depth, V words. `copy_weights` copies our weights,
+so that a test can check that both compute the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class PlainCaptioner(keras.Model):
         self.drop_outputs = layers.Dropout(config.dropout)
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        """One caption a row, word by word, as the paper tells it."""
+        """One caption per row, word by word, as in the paper."""
         features, tokens = inputs["features"], inputs["tokens"]
         values = self.feature_norm(self.feature_projection(features) + self.positions)
         values = self.drop_features(values, training=training)
@@ -57,7 +57,7 @@ class PlainCaptioner(keras.Model):
         context = ops.sum(ops.softmax(scores, axis=1) * values, axis=1)
         return context * self.gate(hidden)
 
-    def take(self, weights: Mapping[str, Sequence[np.ndarray]]) -> None:
+    def copy_weights(self, weights: Mapping[str, Sequence[np.ndarray]]) -> None:
         """Sets the weights to those of our network, named as `steps.weights_of` names them."""
         for name, values in weights.items():
             if name == "positions":
@@ -67,8 +67,8 @@ class PlainCaptioner(keras.Model):
 
 
 def masked_loss(targets: Any, logits: Any) -> Any:
-    """The mean smoothed cross-entropy of the words that are said."""
-    spread = ops.one_hot(targets, logits.shape[-1]) * 0.9 + 0.1 / logits.shape[-1]
-    said = ops.cast(targets != 0, "float32")
-    losses = ops.categorical_crossentropy(spread, logits, from_logits=True)
-    return ops.sum(losses * said) / ops.sum(said)
+    """The mean cross-entropy with label smoothing over all words, without padding."""
+    smoothed = ops.one_hot(targets, logits.shape[-1]) * 0.9 + 0.1 / logits.shape[-1]
+    is_word = ops.cast(targets != 0, "float32")
+    losses = ops.categorical_crossentropy(smoothed, logits, from_logits=True)
+    return ops.sum(losses * is_word) / ops.sum(is_word)

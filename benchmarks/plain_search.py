@@ -1,6 +1,6 @@
-"""Beam search the way most captioners have it: one image at a time, a loop in NumPy around the model's step.
+"""A plain beam search as the reference: one image at a time, a loop in NumPy around the model's step.
 
-It follows the same rules as ours, so that a test can tell that both find the same captions.
+It follows the same rules as ours, so that a test can check that both find the same captions.
 """
 
 import itertools
@@ -15,14 +15,14 @@ from captioning.options import DecodeOptions
 
 
 class Compiled(keras.Model):
-    """A function of the model's that the backend compiles, NumPy arrays in and out."""
+    """A model's function, compiled by the backend, NumPy arrays in and out."""
 
     def __init__(self, function: Callable) -> None:
         super().__init__(dtype="float32")
         self.function = function
 
     def call(self, inputs: tuple[Any, ...]) -> Any:
-        """The function's own answer."""
+        """The function's result."""
         return self.function(*inputs)
 
 
@@ -31,7 +31,7 @@ def search_one(start: Callable, step: Callable, grid: np.ndarray, options: Decod
     beams = options.num_beams
     state = [np.asarray(part) for part in start(grid[None], beams)]
     captions: list[list[int]] = [[START] for _ in range(beams)]
-    totals = np.where(np.arange(beams) == 0, 0.0, -1e9)  # all beams are alike yet: go on with one
+    totals = np.where(np.arange(beams) == 0, 0.0, -1e9)  # all beams are equal at first: keep one
     for _ in range(options.max_length):
         tokens = np.array([[caption[-1] for caption in captions]], "int32")
         log_probs, state, _ = step(tokens, tuple(state))
@@ -57,11 +57,11 @@ def _length(caption: list[int]) -> int:
 
 
 def forbid(caption: list[int], log_probs: np.ndarray) -> None:
-    """Rules out special words, a word after itself, two in a row that were there, and all but padding after the end."""
+    """Forbids special tokens, a repeated word, a repeated bigram, and all but padding after the end."""
     if END in caption:
         log_probs[:] = -1e9
         log_probs[PAD] = 0
         return
     log_probs[[PAD, START, UNKNOWN]] = -1e10
-    said = caption[1:]
-    log_probs[[after for word, after in itertools.pairwise(said) if word == said[-1]] + said[-1:]] = -1e9
+    words = caption[1:]
+    log_probs[[after for word, after in itertools.pairwise(words) if word == words[-1]] + words[-1:]] = -1e9

@@ -1,8 +1,8 @@
-"""The same network the way PyTorch's "Show, Attend and Tell" tutorials write it: captions sorted by length, a batch
-that shrinks as they end, LSTMCell, attention and output layer word by word.
+"""A plain PyTorch reference for training, as in "Show, Attend and Tell" tutorials: captions are sorted by length, the
+batch shrinks as they end, LSTMCell, attention and output layer run word by word.
 
-Knows nothing of ours: it is the reference that training is compared with. Shapes: N captions, T steps, L regions,
-D depth, V words. `take` copies our weights over, so that a test can tell that both compute the same.
+It uses none of our code. Shapes: N captions, T steps, L regions, D depth, V words. `copy_weights` copies our weights,
+so that a test can check that both compute the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class PlainCaptioner(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_units)
         self.cell = nn.LSTMCell(config.embedding_units + values, units)
         self.cell.bias_hh.data.zero_()
-        self.cell.bias_hh.requires_grad_(False)  # a second bias would be 4 x units parameters more than the others have
+        self.cell.bias_hh.requires_grad_(False)  # the other networks have one bias
         self.head_hidden = nn.Linear(units, config.embedding_units)
         self.head_context = nn.Linear(values, config.embedding_units, bias=False)
         self.head = nn.Linear(config.embedding_units, config.vocabulary_size)
@@ -66,7 +66,7 @@ class PlainCaptioner(nn.Module):
         context = (torch.softmax(scores, dim=1) * values).sum(dim=1)
         return context * torch.sigmoid(self.gate(hidden))
 
-    def take(self, weights: Mapping[str, Sequence[np.ndarray]]) -> None:
+    def copy_weights(self, weights: Mapping[str, Sequence[np.ndarray]]) -> None:
         """Sets the weights to those of our network, named as `steps.weights_of` names them."""
         with torch.no_grad():
             for name, values in weights.items():
@@ -85,9 +85,9 @@ class PlainCaptioner(nn.Module):
 
 
 def packed_loss(logits: Any, targets: Any, lengths: Any) -> Any:
-    """The mean smoothed cross-entropy of the words that are said; all are sorted by length."""
-    said, wanted = (pack_padded_sequence(part, lengths, batch_first=True).data for part in (logits, targets))
-    return nn.functional.cross_entropy(said, wanted.long(), label_smoothing=0.1)
+    """The mean cross-entropy with label smoothing over all words, without padding; rows are sorted by length."""
+    packed, wanted = (pack_padded_sequence(part, lengths, batch_first=True).data for part in (logits, targets))
+    return nn.functional.cross_entropy(packed, wanted.long(), label_smoothing=0.1)
 
 
 def train_step(model: PlainCaptioner, features: np.ndarray, tokens: np.ndarray, targets: np.ndarray) -> Any:
@@ -95,10 +95,10 @@ def train_step(model: PlainCaptioner, features: np.ndarray, tokens: np.ndarray, 
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=1e-2)
     lengths = torch.from_numpy((targets != 0).sum(axis=1))
-    shown, said, wanted = (torch.from_numpy(part) for part in (features, tokens, targets))
+    grids, words, wanted = (torch.from_numpy(part) for part in (features, tokens, targets))
 
     def step() -> float:
-        logits, sorted_lengths, order = model(shown, said, lengths)
+        logits, sorted_lengths, order = model(grids, words, lengths)
         loss = packed_loss(logits, wanted[order], sorted_lengths)
         optimizer.zero_grad()
         loss.backward()

@@ -1,6 +1,6 @@
-"""How long one waits for the first answer: `--help`, one photograph captioned by a new process, the app's page.
+"""The time to the first answer: `--help`, one photograph captioned by a new process, the app's page.
 
-python -m benchmarks.startup             whole processes, taking turns; what a first caption's wait consists of
+python -m benchmarks.startup             alternates whole processes; also the parts of the time to a first caption
 """
 
 import os
@@ -22,7 +22,7 @@ from benchmarks.measure import ROOT, Contender, Row, Tables, Worker, run_script,
 from captioning.errors import CaptioningError
 
 POCKET = str(ROOT / "artifacts" / "pocket")
-PATIENCE = 300  # seconds until the app must be there
+TIMEOUT = 300  # seconds until the app must answer
 CAUSES = (
     "Python, NumPy, Pillow",
     "TensorFlow and Keras imported",
@@ -35,7 +35,7 @@ CAUSES = (
 
 
 def prepare(task: dict[str, str]) -> tuple[dict[str, Any], Contender]:
-    """Does what `caption` does, and tells when each part was done."""
+    """Does what `caption` does. Facts: the seconds of each part."""
     moments = [float(os.environ["CAPTIONING_STARTED"]), time.time()]
     from captioning.runtime.keras_import import import_keras_alone
 
@@ -56,13 +56,13 @@ def prepare(task: dict[str, str]) -> tuple[dict[str, Any], Contender]:
     return {"seconds": np.diff(moments).tolist()}, lambda: 0.0
 
 
-def run_to_its_end(*command: str) -> None:
-    """Runs our Python with these arguments."""
+def run_python(*command: str) -> None:
+    """Runs Python with these arguments until it ends."""
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
 
 
 def open_app(scratch: Path) -> float:
-    """Seconds until the app's page is there."""
+    """Seconds until the app's page answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -72,9 +72,9 @@ def open_app(scratch: Path) -> float:
         app = subprocess.Popen([sys.executable, "app_gradio.py", *flags], cwd=ROOT, stdout=log, stderr=log)
         try:
             while not _is_up(f"http://127.0.0.1:{port}"):
-                if app.poll() is not None or time.perf_counter() - started > PATIENCE:
+                if app.poll() is not None or time.perf_counter() - started > TIMEOUT:
                     log.seek(0)
-                    raise CaptioningError(f"The app did not come up:\n{log.read()[-2000:]}")
+                    raise CaptioningError(f"The app did not start:\n{log.read()[-2000:]}")
                 time.sleep(0.05)
             return time.perf_counter() - started
         finally:
@@ -91,7 +91,7 @@ def _is_up(address: str) -> bool:
 
 
 def measure(quick: bool) -> Tables:
-    """Whole processes, and what the wait for a caption consists of."""
+    """Two tables: whole processes, and the parts of the time to a first caption."""
     rounds = 1 if quick else 3
     with tempfile.TemporaryDirectory() as folder:
         first, second = map(str, draw_photographs(Path(folder), 2))
@@ -104,8 +104,8 @@ def measure(quick: bool) -> Tables:
             return sum(causes[-1])
 
         contenders = {
-            "python -m captioning --help": timed(lambda: run_to_its_end("-m", "captioning", "--help")),
-            "python -m captioning caption one.jpg": timed(lambda: run_to_its_end("-m", "captioning", "caption", first)),
+            "python -m captioning --help": timed(lambda: run_python("-m", "captioning", "--help")),
+            "python -m captioning caption one.jpg": timed(lambda: run_python("-m", "captioning", "caption", first)),
             "python app_gradio.py, until its page is there": lambda: open_app(Path(folder)),
             "causes": by_cause,
         }

@@ -1,6 +1,6 @@
-"""A training step in every form that is measured: ours, written plainly in Keras or PyTorch, its bare products.
+"""The measured forms of a training step: ours, plain Keras, plain PyTorch, its matrix products alone.
 
-Knows nothing of turns or tables. Sizes are those of the default recipe; data are drawn at random.
+Sizes are those of the default recipe. Data are random.
 """
 
 import math
@@ -13,16 +13,16 @@ import numpy as np
 from benchmarks.measure import Contender, timed
 from captioning.options import ModelOptions, TrainOptions, WordOptions
 
-MEAN_WORDS, SPREAD = 10.8, 3.8  # of Flickr8k's captions, punctuation apart
+MEAN_WORDS, SPREAD = 10.8, 3.8  # of Flickr8k's captions, without punctuation
 
 
 @dataclass(frozen=True)
 class Size:
-    """A batch, the network's widths, and how long is measured; those of the default recipe on MobileNetV2's grids."""
+    """A batch, the network's widths, and the length of a measurement. Defaults: the default recipe on MobileNetV2."""
 
     images: int = TrainOptions.batch_size
     captions: int = 5
-    steps: int = WordOptions.caption_length  # words of a caption, the end counted
+    steps: int = WordOptions.caption_length  # words of a caption with the end token
     regions: int = 49
     depth: int = 1280
     words: int = 2540
@@ -30,7 +30,7 @@ class Size:
     attention: int = ModelOptions.attention_units
     lstm: int = ModelOptions.lstm_units
     embedding: int = ModelOptions.embedding_units
-    repeats: int = 2  # training steps a round
+    repeats: int = 2  # training steps per round
     rounds: int = 4
 
 
@@ -38,13 +38,13 @@ QUICK = Size(4, 2, 5, 4, 8, 30, 8, 8, 8, 8, repeats=1, rounds=2)
 
 
 def caption_lengths(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Words of `count` captions, distributed like those of Flickr8k: a few are long."""
+    """Words of `count` captions, with the distribution of Flickr8k: a few are long."""
     shape = (MEAN_WORDS / SPREAD) ** 2
     return np.clip(np.rint(rng.gamma(shape, MEAN_WORDS / shape, count)), 2, 35).astype(int)
 
 
 def draw_examples(size: Size) -> Any:
-    """As many images as a batch has: grids in half precision, captions of random words as the tokenizer has them."""
+    """The images of one batch: grids in half precision, captions of random words as the tokenizer encodes them."""
     from captioning.training.batches import Examples
 
     rng = np.random.default_rng(0)
@@ -52,21 +52,21 @@ def draw_examples(size: Size) -> Any:
     captions = np.zeros((size.images, size.captions, size.steps + 1), "int32")
     lengths = caption_lengths(size.images * size.captions, rng)
     for row, length in zip(captions.reshape(-1, size.steps + 1), lengths, strict=True):
-        said = np.array([1, *rng.integers(4, size.words, length), 2])[: size.steps + 1]  # one that is cut has no end
-        row[: len(said)] = said
+        ids = np.array([1, *rng.integers(4, size.words, length), 2])[: size.steps + 1]  # a truncated one has no end
+        row[: len(ids)] = ids
     return Examples(array, np.arange(size.images)[:, None], list(captions))
 
 
 def draw_batch(size: Size) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """One batch as our training is given it: inputs, targets, weights."""
+    """One batch in the form of our training: inputs, targets, weights."""
     from captioning.training.batches import Batches
 
-    how = {"batch_size": size.images, "captions_per_image": size.captions}
-    return Batches(draw_examples(size), order=None, **how)[0]
+    options = {"batch_size": size.images, "captions_per_image": size.captions}
+    return Batches(draw_examples(size), order=None, **options)[0]
 
 
 def row_by_row(inputs: dict[str, np.ndarray], targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same batch as others are given it: features, tokens and targets, one caption a row."""
+    """The same batch for the plain networks: features, tokens and targets, one caption per row."""
     tokens = inputs["tokens"]
     features = np.repeat(inputs["features"].astype("float32"), tokens.shape[1], axis=0)
     return features, tokens.reshape(-1, tokens.shape[-1]), targets.reshape(-1, targets.shape[-1])
@@ -81,7 +81,7 @@ def config_of(size: Size, dropout: float = 0.4) -> Any:
 
 
 def weights_of(model: Any) -> dict[str, list[np.ndarray]]:
-    """Our network's weights under the names of a plain one's layers."""
+    """Our network's weights under the names of the plain networks' layers."""
     names = [
         "feature_projection",
         "feature_norm",
@@ -101,14 +101,15 @@ def weights_of(model: Any) -> dict[str, list[np.ndarray]]:
     found["initial_hidden"], found["initial_cell"] = map(list, zip(*halves, strict=True))
     inward = [layer.get_weights()[0] for layer in (model.embedding_projection, model.context_projection)]
     units = model.config.lstm_units
-    remembering = np.arange(4 * units) // units == 1  # we add the forget gate's first 1 where it is used
-    found["cell"] = [np.concatenate(inward), kernels[2], (biases[2] + remembering).astype("float32")]
+    forget_bias = np.arange(4 * units) // units == 1  # our network adds this 1 in its step
+    found["cell"] = [np.concatenate(inward), kernels[2], (biases[2] + forget_bias).astype("float32")]
     return found
 
 
 def compile_as_ours(model: Any, examples: Any, size: Size) -> None:
     """Compiles a network as `train.py` does."""
-    from captioning.training.trainer import Phase, compile_model
+    from captioning.training.optimization import compile_model
+    from captioning.training.trainer import Phase
 
     nothing: Any = lambda: None  # noqa: E731
     phase = Phase("fit", 1, 1e-3, examples, examples, nothing, nothing)
@@ -123,7 +124,7 @@ def ours(size: Size, precision: str, jit: bool) -> tuple[dict[str, Any], Callabl
     import keras
 
     from captioning.decoder.model import CaptionModel
-    from captioning.training.trainer import set_precision
+    from captioning.training.optimization import set_precision
 
     keras.utils.set_random_seed(0)
     set_precision(precision)
@@ -149,12 +150,12 @@ def plain_keras(size: Size) -> tuple[dict[str, Any], Callable[[], Any]]:
     inputs, targets, _ = draw_batch(size)
     features, tokens, targets = row_by_row(inputs, targets)
     step = lambda: model.train_on_batch({"features": features, "tokens": tokens}, targets)  # noqa: E731
-    step()  # its layers are built only now
+    step()  # builds its layers
     return {"parameters": num_parameters(model)}, step
 
 
 def num_parameters(model: Any) -> int:
-    """The numbers that a Keras model learns."""
+    """The number of trainable parameters of a Keras model."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
@@ -171,29 +172,29 @@ def plain_torch(size: Size) -> tuple[dict[str, Any], Callable[[], Any]]:
     return {"parameters": parameters}, train_step(model, *row_by_row(inputs, targets))
 
 
-Product = tuple[int, tuple[int, ...], tuple[int, ...]]  # how often, (..., M, K), (..., K, N)
+Product = tuple[int, tuple[int, ...], tuple[int, ...]]  # count, (..., M, K), (..., K, N)
 
 
 def products_of(size: Size) -> list[Product]:
-    """The matrix products of our training step: forward, and for each two of the same size backward."""
-    rows, looked = size.images * size.captions, size.images * size.regions
+    """The matrix products of our training step: forward, and two of the same size backward for each."""
+    rows, regions = size.images * size.captions, size.images * size.regions
     hidden, values, queries, vectors = size.lstm, size.features, size.attention, size.embedding
-    said, looks = rows * size.steps, (size.images, size.captions, size.regions)
+    steps, attention = rows * size.steps, (size.images, size.captions, size.regions)
     forward: list[Product] = [
-        (1, (looked, values), (values, queries)),
+        (1, (regions, values), (values, queries)),
         (1, (size.images, values), (values, 2 * hidden)),
-        (1, (said, vectors), (vectors, 4 * hidden)),
+        (1, (steps, vectors), (vectors, 4 * hidden)),
         (size.steps, (rows, hidden), (hidden, queries + values + 4 * hidden)),
         (size.steps, (rows * size.regions, queries), (queries, 1)),
-        (size.steps, looks, (size.images, size.regions, values)),
+        (size.steps, attention, (size.images, size.regions, values)),
         (size.steps, (rows, values), (values, 4 * hidden)),
-        (1, (said, hidden), (hidden, vectors)),
-        (1, (said, values), (values, vectors)),
-        (1, (said, vectors), (vectors, size.words)),
+        (1, (steps, hidden), (hidden, vectors)),
+        (1, (steps, values), (values, vectors)),
+        (1, (steps, vectors), (vectors, size.words)),
     ]
     found: list[Product] = [
-        (1, (looked, size.depth), (size.depth, values)),
-        (1, (size.depth, looked), (looked, values)),
+        (1, (regions, size.depth), (size.depth, values)),
+        (1, (size.depth, regions), (regions, values)),
     ]
     for times, (*batch, height, inner), (*_, width) in forward:
         shape = tuple(batch)
@@ -209,7 +210,7 @@ def operations_of(size: Size) -> int:
 
 
 def products(size: Size, precision: str) -> tuple[dict[str, Any], Callable[[], Any]]:
-    """The matrix products of a step and nothing else, one after the other."""
+    """The matrix products of a step alone, one after the other."""
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
@@ -221,13 +222,13 @@ def products(size: Size, precision: str) -> tuple[dict[str, Any], Callable[[], A
     def step() -> None:
         made = [ops.matmul(left, right) for times, left, right in pairs for _ in range(times)]
         for product in made:
-            ops.convert_to_numpy(product[..., :1, :1])  # waits for it
+            ops.convert_to_numpy(product[..., :1, :1])  # waits for the product
 
     return {}, step
 
 
 def prepare(task: dict[str, Any]) -> tuple[dict[str, Any], Contender]:
-    """The contender that a task describes, built and warm, and what is known of it."""
+    """The contender of a task, built and warmed up, and its facts."""
     kinds: dict[str, Callable[..., Any]] = {
         "ours": ours,
         "plain_keras": plain_keras,

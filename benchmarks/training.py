@@ -1,7 +1,6 @@
-"""Captions a second of a training step, against the same network written plainly in Keras and in PyTorch, against the
-bare matrix products of a step, and by precision, compilation, batch size and backend.
+"""Captions per second of a training step, against plain Keras, plain PyTorch and the step's matrix products alone.
 
-python -m benchmarks.training            every contender in a process of its own, taking turns
+python -m benchmarks.training            also by precision, compilation, batch size and backend
 """
 
 from collections.abc import Callable, Sequence
@@ -14,18 +13,20 @@ from benchmarks.measure import BACKENDS, Row, Tables, Worker, is_installed, rati
 from benchmarks.steps import QUICK, Size, operations_of, prepare
 
 
-def start(begin: Callable[..., Worker], kind: str, size: Size, *, backend: str = "tensorflow", **how: Any) -> Worker:
-    """A worker of this script."""
-    return begin("training", {"kind": kind, "size": asdict(size), **how}, backend=backend)
+def start(
+    begin: Callable[..., Worker], kind: str, size: Size, *, backend: str = "tensorflow", **options: Any
+) -> Worker:
+    """Starts a worker of this benchmark."""
+    return begin("training", {"kind": kind, "size": asdict(size), **options}, backend=backend)
 
 
 def rate(size: Size, seconds: Sequence[float]) -> float:
-    """Captions a second: the median of the rounds."""
+    """Captions per second: the median of the rounds."""
     return size.images * size.captions * size.repeats / float(np.median(seconds))
 
 
 def against_references(begin: Callable[..., Worker], size: Size, base: Worker) -> list[Row]:
-    """Ours beside the plain networks, and how near each comes to the bare products."""
+    """Ours beside the plain networks, each with its share of the rate of the matrix products alone."""
     half = {"precision": "mixed_bfloat16"}
     contenders = {
         "ours, float32": base,
@@ -42,7 +43,7 @@ def against_references(begin: Callable[..., Worker], size: Size, base: Worker) -
         row: Row = {"": name, "captions/s": "" if "alone" in name else rate(size, seconds[name])}
         row["time, where ours is 1"] = ratio(seconds[name], seconds["ours, float32"])
         row["in all rounds"] = span(seconds[name], seconds["ours, float32"])
-        is_ours = not name.startswith("plain")  # whose products are others
+        is_ours = not name.startswith("plain")  # the plain networks have other products
         row["GFLOP/s"] = operations_of(size) * size.repeats / float(np.median(seconds[name])) / 1e9 if is_ours else ""
         row["share of products' rate"] = ratio(alone, seconds[name]) if name.startswith("ours") else ""
         rows.append(row | {"parameters": worker.facts.get("parameters", "")})
@@ -50,10 +51,12 @@ def against_references(begin: Callable[..., Worker], size: Size, base: Worker) -
 
 
 def by_size(begin: Callable[..., Worker], size: Size, sizes: Sequence[int]) -> list[Row]:
-    """Batches of other sizes, and a step that XLA does not compile; as many captions a round as they can have."""
-    how: dict[str, Any] = {"precision": "float32", "jit": True}
+    """Batches of other sizes, and a step without XLA."""
+    options: dict[str, Any] = {"precision": "float32", "jit": True}
     batches = {images: replace(size, images=images) for images in sizes}
-    contenders: dict[str, Worker] = {f"{each} images": start(begin, "ours", batches[each], **how) for each in batches}
+    contenders: dict[str, Worker] = {
+        f"{each} images": start(begin, "ours", batches[each], **options) for each in batches
+    }
     contenders["without XLA"] = start(begin, "ours", size, precision="float32", jit=False)
     used = dict(zip(contenders, [*batches.values(), size], strict=True))
     return compared(take_turns(contenders, size.rounds), used, f"{size.images} images")
@@ -61,14 +64,14 @@ def by_size(begin: Callable[..., Worker], size: Size, sizes: Sequence[int]) -> l
 
 def by_backend(begin: Callable[..., Worker], size: Size, base: Worker) -> list[Row]:
     """The same step on each backend that is installed."""
-    how: dict[str, Any] = {"precision": "float32", "jit": True}
+    options: dict[str, Any] = {"precision": "float32", "jit": True}
     others = [backend for backend in BACKENDS[1:] if is_installed(backend)]
-    contenders = {"tensorflow": base} | {each: start(begin, "ours", size, backend=each, **how) for each in others}
+    contenders = {"tensorflow": base} | {each: start(begin, "ours", size, backend=each, **options) for each in others}
     return compared(take_turns(contenders, size.rounds), dict.fromkeys(contenders, size), "tensorflow")
 
 
 def compared(seconds: dict[str, list[float]], sizes: dict[str, Size], first: str) -> list[Row]:
-    """Rows of captions a second, and their ratio to the first's, round by round."""
+    """Rows of captions per second, and their ratio to the first one, round by round."""
     each = {name: np.divide(taken, sizes[name].images) for name, taken in seconds.items()}
     return [
         {

@@ -10,7 +10,8 @@ from PIL import Image
 
 import captioning
 
-picture = Image.open(sys.argv[1]).convert("RGB").resize((224, 224))
+with Image.open(sys.argv[1]) as file:
+    picture = file.convert("RGB").resize((224, 224))
 words = captioning.load().caption(picture).words
 figure, axes = plt.subplots(1, len(words), figsize=(2 * len(words), 2.3), squeeze=False)
 for axis, word in zip(axes[0], words, strict=True):

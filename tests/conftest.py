@@ -1,4 +1,4 @@
-"""What several rooms' tests share: thirty words, an untrained captioner of width 8, its bundle, eight drawn scenes."""
+"""Shared fixtures: thirty words, an untrained captioner of width 8, its bundle, eight drawn scenes."""
 
 import os
 
@@ -8,7 +8,7 @@ import pytest
 from captioning.data.tokenizer import Tokenizer
 from captioning.options import DecodeOptions, ModelOptions
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # what is compiled here runs for a few steps
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiled functions run for a few steps only
 
 WORDS = "a the two red blue big dog cat ball man sits runs jumps eats on in with under of and tree car box bed it is"
 WIDTHS = {name: 8 for name in ("feature_units", "attention_units", "lstm_units", "embedding_units")}
@@ -21,7 +21,7 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def parts(tokenizer):
-    """An untrained captioner's parts, its weights enlarged so that it says different things of different images."""
+    """An untrained captioner's parts, with enlarged weights, so that captions of different images differ."""
     import keras
 
     from captioning.decoder.model import CaptionModel, config_for
@@ -46,7 +46,7 @@ def captioner(parts):
 
 @pytest.fixture(scope="session")
 def pictures():
-    """Seven pictures of 48 x 40 pixels, each of another colour and pattern."""
+    """Seven images of 48 x 40 pixels with different colours and patterns."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (7, 6, 5, 3), dtype="uint8")
     return list(np.kron(coarse, np.ones((1, 8, 8, 1), "uint8")))
@@ -54,7 +54,7 @@ def pictures():
 
 @pytest.fixture(scope="session")
 def saved(parts, tmp_path_factory):
-    """The folder of the captioner's bundle, to be read only."""
+    """The folder of the captioner's bundle. Tests only read it."""
     from captioning.inference import bundle
 
     folder = tmp_path_factory.mktemp("artifacts") / "small"
@@ -64,7 +64,7 @@ def saved(parts, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
-    """The folder of eight drawn scenes in three splits, to be read only."""
+    """The folder of eight drawn scenes in three splits. Tests only read it."""
     from captioning.data.scenes.dataset import write_scenes
 
     return write_scenes(tmp_path_factory.mktemp("drawn") / "scenes", sizes={"train": 4, "dev": 2, "test": 2})
@@ -72,6 +72,6 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture
 def loaded(captioner, monkeypatch):
-    """The captioner that every bundle turns out to be, without the seconds that loading takes."""
+    """Makes `captioning.load` return the captioner at once, for every bundle."""
     monkeypatch.setattr("captioning.load", lambda path, **options: captioner)
     return captioner

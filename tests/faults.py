@@ -1,4 +1,4 @@
-"""A disk that fails at any one thing done to it, and a process that dies there."""
+"""Fault injection: a disk that fails at a chosen operation, or a process that is killed there."""
 
 import builtins
 import io
@@ -14,7 +14,7 @@ DONE = ("open", "write", "fsync", "replace", "rename", "mkdir", "rmdir", "unlink
 
 
 class Killed(BaseException):
-    """In the place of a kill: what is done to the disk from then on does not reach it."""
+    """Stands for a kill. No later operation reaches the disk."""
 
 
 class Written(io.FileIO):
@@ -30,9 +30,9 @@ class Written(io.FileIO):
 
 
 class FaultyDisk:
-    """Counts what is done in a folder, and fails at the `at`-th, from 1: with an error number, or by a kill.
+    """Counts the operations in a folder and fails at number `at`, from 1, with an error number or a kill.
 
-    An error that `lasts` refuses all the rest too, but for removals.
+    An error that `lasts` also refuses all later operations except removals.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class FaultyDisk:
 
 
 def _place(argument, folder: int | None) -> str:
-    """The path of a file that is given by its path, its number, or its name within an opened folder."""
+    """The path of a file given by its path, its descriptor, or its name within an opened folder."""
     if isinstance(argument, int):
         return os.readlink(f"/proc/self/fd/{argument}")
     return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), argument) if folder else os.fspath(argument)
@@ -94,7 +94,7 @@ def _place(argument, folder: int | None) -> str:
 def failing_everywhere(
     act: Callable[[], None], prepare: Callable[[], Path], **fault
 ) -> Iterator[tuple[FaultyDisk, object]]:
-    """Acts once for each thing that it does to the disk, failing there: the disk, and what the act raised."""
+    """Run `act` once for each of its disk operations and fail there. Yield the disk and the exception of `act`."""
     for at in range(1, 10_000):
         disk, raised = FaultyDisk(prepare(), at=at, **fault), None
         with disk:

@@ -1,6 +1,6 @@
-"""A pytest plugin that adds what a run found to a file: `pytest -p tests.ledger --ledger FILE`.
+"""A pytest plugin that appends the results of a run to a file: `pytest -p tests.ledger --ledger FILE`.
 
-A test tells what it counted by `record_property(what, count)`.
+A test reports a count by `record_property(what, count)`.
 """
 
 import datetime
@@ -15,23 +15,24 @@ import pytest
 PACKAGES = re.compile("keras|tensorflow(-cpu)?|numpy|pillow|gradio|starlette|h5py")
 TITLE = """# What the long tests found
 
-Written by `make test-long` itself, which loops faults over operations, kills at random, feeds hostile bytes and loads
-the app; `make test` holds the quick part of each. What measures times runs alone, all else two at a time.
+`make test-long` writes this file. The long tests inject faults into every disk operation, kill processes at random,
+read hostile bytes and put load on the app. `make test` runs a quick part of each. Tests that measure time run alone,
+all others two at a time.
 """
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--ledger", metavar="FILE", help="add what every test counted to this file")
+    parser.addoption("--ledger", metavar="FILE", help="file to which the counts of every test are appended")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("--ledger")
-    if file and not hasattr(config, "workerinput"):  # xdist's workers tell their controller
+    if file and not hasattr(config, "workerinput"):  # xdist's workers report to their controller
         config.pluginmanager.register(Ledger(Path(file)))
 
 
 class Ledger:
-    """Gathers the tests' outcomes and what they counted; writes them when the run is over."""
+    """Collects the outcomes and counts of the tests, and writes them at the end of the run."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.began, self.rows = file, datetime.datetime.now(), []
@@ -44,8 +45,8 @@ class Ledger:
 
     def pytest_sessionfinish(self) -> None:
         tests = "".join(
-            f"| {nodeid.removeprefix('tests/')} | {outcome} | {told} | {seconds:.0f} |\n"
-            for nodeid, outcome, told, seconds in self.rows
+            f"| {nodeid.removeprefix('tests/')} | {outcome} | {counted} | {seconds:.0f} |\n"
+            for nodeid, outcome, counted, seconds in self.rows
         )
         before = self.file.read_text() if self.file.exists() else TITLE
         self.file.write_text(f"{before}\n{self._setting()}\n\n| test | | counted | s |\n|---|---|---|---|\n{tests}")

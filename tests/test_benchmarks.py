@@ -17,7 +17,7 @@ from captioning.decoder.model import CaptionModel, ModelConfig
 from captioning.decoder.search import CaptionSearch, SearchRules
 from captioning.errors import CaptioningError
 from captioning.options import DecodeOptions
-from captioning.training.trainer import SmoothedCrossEntropy
+from captioning.training.optimization import SmoothedCrossEntropy
 
 SIZE = steps.Size(3, 5, 12, 9, 16, 50, 16, 12, 20, 8)
 SCRIPTS = [path.stem for path in sorted(measure.PAGE.parent.glob("*.py")) if "run_script(__doc__" in path.read_text()]
@@ -43,7 +43,7 @@ def test_plain_keras_computes_what_ours_does_with_as_many_parameters(ours):
     plain = PlainCaptioner(model.config)
     features, tokens, targets = steps.row_by_row(inputs, targets)
     plain({"features": features, "tokens": tokens})
-    plain.take(steps.weights_of(model))
+    plain.copy_weights(steps.weights_of(model))
     found = plain({"features": features, "tokens": tokens})
     np.testing.assert_allclose(np.asarray(found), logits, atol=1e-4)
     assert float(masked_loss(targets, found)) == pytest.approx(loss, abs=1e-4)
@@ -56,7 +56,7 @@ def test_plain_torch_computes_what_ours_does_with_as_many_parameters(ours):
 
     model, inputs, targets, logits, loss = ours
     plain = PlainCaptioner(model.config).eval()
-    plain.take(steps.weights_of(model))
+    plain.copy_weights(steps.weights_of(model))
     features, tokens, targets = map(torch.from_numpy, steps.row_by_row(inputs, targets))
     with torch.no_grad():
         found, lengths, order = plain(features, tokens.long(), (targets != 0).sum(dim=1))

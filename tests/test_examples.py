@@ -41,15 +41,15 @@ def test_a_picture_is_captioned(run, photos, captioner):
 
 def test_a_folder_is_captioned_without_its_broken_picture(run, photos, tmp_path):
     run("caption_a_folder.py", photos, tmp_path / "captions.csv")
-    rows = list(csv.DictReader((tmp_path / "captions.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "captions.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["picture"] for row in rows] == ["0.png", "1.png", "2.png"]
     assert all(row["caption"] for row in rows)
 
 
 def test_the_attention_of_each_word_is_drawn(run, photos, tmp_path):
     run("attention_of_each_word.py", photos / "0.png", tmp_path / "attention.png")
-    width, height = Image.open(tmp_path / "attention.png").size
-    assert width > height
+    with Image.open(tmp_path / "attention.png") as drawn:
+        assert drawn.width > drawn.height
 
 
 def test_examples_are_short():
