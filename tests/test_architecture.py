@@ -211,6 +211,14 @@ def optional_requirements() -> list[Requirement]:
     return [Requirement(line) for lines in groups.values() for line in lines]
 
 
+def test_those_for_a_gpu_differ_in_tensorflow_alone():
+    def others(name: str) -> list[str]:
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if not line.startswith(("#", "tensorflow"))]
+
+    assert others("requirements-gpu.txt") == others("requirements.txt")
+
+
 @pytest.mark.parametrize("requirement", [*requirements(), *optional_requirements()], ids=str)
 def test_versions_are_bounded_on_both_sides(requirement):
     signs = {specifier.operator for specifier in requirement.specifier}
