@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from captioning.data.tokenizer import Tokenizer
 from captioning.options import DecodeOptions, ModelOptions
@@ -75,3 +76,18 @@ def loaded(captioner, monkeypatch):
     """Makes `captioning.load` return the captioner at once, for every bundle."""
     monkeypatch.setattr("captioning.load", lambda path, **options: captioner)
     return captioner
+
+
+@pytest.fixture(scope="module")
+def pool(saved):
+    """The captioners of an app that serves one bundle."""
+    from captioning.serving.pool import CaptionerPool
+
+    return CaptionerPool([saved])
+
+
+@pytest.fixture
+def photo(pictures, tmp_path):
+    """The path of the first picture as a PNG file."""
+    Image.fromarray(pictures[0]).save(tmp_path / "photo.png")
+    return str(tmp_path / "photo.png")

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -75,9 +74,3 @@ def visit(address, browser):
         context.close()
     assert {host for host in hosts if not host.startswith(("data:", "blob:"))} == {address.replace("//", "")}
     assert not errors
-
-
-@pytest.fixture
-def photo(pictures, tmp_path):
-    Image.fromarray(pictures[0]).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"

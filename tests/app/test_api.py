@@ -19,7 +19,6 @@ from gradio_client.utils import QueueError
 from PIL import Image
 
 from captioning.serving import answers
-from captioning.serving.pool import CaptionerPool
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -27,17 +26,6 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "app.md").read_text(encoding="utf-8")
 CALLS = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "gradio_client" in block]
 HOSTILE = "<img src=x onerror=alert(1)>\"'"
-
-
-@pytest.fixture(scope="module")
-def shelf(saved):
-    return CaptionerPool([saved])
-
-
-@pytest.fixture
-def photo(pictures, tmp_path):
-    Image.fromarray(pictures[0]).save(tmp_path / "photo.png")
-    return str(tmp_path / "photo.png")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,10 +70,10 @@ def test_a_program_gets_what_the_captioner_says(client, captioner, photo):
     assert (found["confidence"], found["sure"], found["bundle"]) == (None, None, "small")
 
 
-def test_many_pictures_are_answered_in_order(client, shelf, photo, tmp_path):
+def test_many_pictures_are_answered_in_order(client, pool, photo, tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     paths = [photo, str(tmp_path / "empty.png"), photo]
-    assert ask(client, paths, "/caption_batch") == list(answers.caption_each(shelf, "small", paths))
+    assert ask(client, paths, "/caption_batch") == list(answers.caption_each(pool, "small", paths))
 
 
 def called(server: str, name: str, **values) -> str:

@@ -32,20 +32,9 @@ ROOT = Path(__file__).parents[2]
 HOSTILE = "<img src=x onerror=alert(1)>\"'"
 
 
-@pytest.fixture(scope="module")
-def shelf(saved):
-    return CaptionerPool([saved])
-
-
 @pytest.fixture
-def photo(pictures, tmp_path):
-    Image.fromarray(pictures[0]).save(tmp_path / "photo.png")
-    return str(tmp_path / "photo.png")
-
-
-@pytest.fixture
-def seen(shelf, photo):
-    return session.describe(shelf, "small", photo)
+def seen(pool, photo):
+    return session.describe(pool, "small", photo)
 
 
 def test_bundles_are_found_and_nothing_else_is_taken_for_one(tmp_path, saved):
@@ -66,10 +55,10 @@ def test_bundles_are_found_and_nothing_else_is_taken_for_one(tmp_path, saved):
 def test_a_bundle_is_loaded_once_and_lent_to_one_at_a_time(saved, monkeypatch):
     loads, lent, most = [], [], []
     monkeypatch.setattr("captioning.load", lambda folder, **_: loads.append(folder) or object())
-    shelf = CaptionerPool([saved])
+    pool = CaptionerPool([saved])
 
     def borrow(_):
-        with shelf.captioner("small"):
+        with pool.captioner("small"):
             lent.append(1)
             most.append(len(lent))
             time.sleep(0.01)
@@ -94,36 +83,36 @@ def test_a_picture_is_turned_clockwise_then_cut_then_brightened():
     assert np.array_equal(once.cropped(again.crop).apply(image), again.apply(once.apply(image)))
 
 
-def test_a_picture_is_captioned_as_everywhere_else(shelf, captioner, photo, seen):
+def test_a_picture_is_captioned_as_everywhere_else(pool, captioner, photo, seen):
     expected = captioner.caption(photo)
     assert seen.caption.text == expected.text
     assert (len(seen.captions), len(seen.choices)) == (3, len(expected.words) + 1)  # as many as beams; with the end
 
 
-def test_an_adjusted_picture_is_what_is_captioned(shelf, captioner, photo, pictures):
+def test_an_adjusted_picture_is_what_is_captioned(pool, captioner, photo, pictures):
     adjustments = Adjustments(turns=1, crop=(0, 0, 1, 0.5))
-    seen = session.describe(shelf, "small", photo, adjustments=adjustments)
+    seen = session.describe(pool, "small", photo, adjustments=adjustments)
     assert np.array_equal(seen.view, adjustments.apply(pictures[0]))
     assert seen.caption.text == captioner.caption(seen.view).text
     Image.new("RGB", (1300, 650)).save(photo)
-    assert session.describe(shelf, "small", photo).view.shape == (320, 640, 3)
+    assert session.describe(pool, "small", photo).view.shape == (320, 640, 3)
 
 
-def test_another_word_changes_the_rest_and_nothing_before(shelf, seen):
+def test_another_word_changes_the_rest_and_nothing_before(pool, seen):
     first, second = (word.text for word in seen.caption.words[:2])
     for word, _ in seen.choices[1]:
-        fresh = session.reworded(shelf, seen, 1, word)
+        fresh = session.reworded(pool, seen, 1, word)
         said = [found.text for found in fresh.caption.words]
         assert said[:2] == ([first] if word == ENDING else [first, word])
         assert len(fresh.choices) == len(said) + 1
     with pytest.raises(CaptioningError, match="none of the other words"):
-        session.reworded(shelf, seen, 1, second)
+        session.reworded(pool, seen, 1, second)
 
 
-def test_a_caption_can_end_anywhere_and_another_be_looked_into(shelf, seen):
-    assert session.turned(shelf, seen, 1).caption is seen.captions[1]
+def test_a_caption_can_end_anywhere_and_another_be_looked_into(pool, seen):
+    assert session.turned(pool, seen, 1).caption is seen.captions[1]
     seen.choices[2].append((ENDING, 0.25))
-    fresh = session.reworded(shelf, seen, 2, ENDING)
+    fresh = session.reworded(pool, seen, 2, ENDING)
     assert fresh.caption.words == seen.caption.words[:2]
     assert (fresh.caption.text, fresh.caption.score < 0) == (" ".join(word.text for word in fresh.caption.words), True)
 
@@ -236,9 +225,9 @@ def test_nothing_shown_is_markup_of_others(seen, tmp_path):
     assert not {name for name, _ in found} & {"onerror", "alert(1)"}
 
 
-def test_rows_are_harmless_to_spreadsheets(shelf, photo, tmp_path):
+def test_rows_are_harmless_to_spreadsheets(pool, photo, tmp_path):
     (tmp_path / "=1+1.png").write_bytes(b"")
-    rows = list(answers.caption_each(shelf, "small", [photo, str(tmp_path / "=1+1.png")]))
+    rows = list(answers.caption_each(pool, "small", [photo, str(tmp_path / "=1+1.png")]))
     assert [(bool(row["caption"]), row["sure"]) for row in rows] == [(True, None), (False, None)]
     assert [row["problem"] and "is empty" in row["problem"] for row in rows] == [None, True]
     lines = list(csv.reader(io.StringIO(answers.rows_csv(rows))))
@@ -253,11 +242,11 @@ def test_help_waits_for_nothing_heavy():
 
 
 @pytest.mark.parametrize("is_public", [True, False])
-def test_feedback_is_shown_to_nobody_but_the_person_at_this_computer(shelf, tmp_path, is_public):
+def test_feedback_is_shown_to_nobody_but_the_person_at_this_computer(pool, tmp_path, is_public):
     from captioning.app.page import build_page
 
     async def build():  # in a loop that is closed again
-        return build_page(shelf, FeedbackStore(tmp_path / "feedback.db"), is_public=is_public)
+        return build_page(pool, FeedbackStore(tmp_path / "feedback.db"), is_public=is_public)
 
     page = asyncio.run(build())
     tabs = [block.label for block in page.blocks.values() if block.get_block_name() == "tabitem"]

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from captioning.errors import CaptioningError
 from captioning.inference.captioner import Captioner
@@ -24,12 +23,6 @@ def pool(saved, captioner, monkeypatch):
     )
     monkeypatch.setattr("captioning.load", lambda path, **_: sure)
     return CaptionerPool([saved])
-
-
-@pytest.fixture
-def photo(tmp_path, pictures):
-    Image.fromarray(pictures[0]).save(tmp_path / "photo.png")
-    return str(tmp_path / "photo.png")
 
 
 def test_options_are_changed_by_name(pool):

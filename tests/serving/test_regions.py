@@ -5,13 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from captioning.app import rendering
 from captioning.data.feedback import FeedbackStore
 from captioning.errors import CaptioningError
 from captioning.serving import session
-from captioning.serving.pool import CaptionerPool
 from captioning.serving.regions import (
     BRUSH,
     MOST_POINTS,
@@ -29,17 +27,6 @@ CORNER = Strokes(
     (((0.05, 0.05), (0.28, 0.28)), ((0.28, 0.05), (0.05, 0.28)))
 )  # a cross over the first of 3 x 3 regions
 ELBOW = Strokes((((0.15, 0.15), (0.15, 0.85), (0.85, 0.85)),))  # down the left side and along the bottom
-
-
-@pytest.fixture(scope="module")
-def shelf(saved):
-    return CaptionerPool([saved])
-
-
-@pytest.fixture
-def photo(pictures, tmp_path):
-    Image.fromarray(pictures[0]).save(tmp_path / "photo.png")
-    return str(tmp_path / "photo.png")
 
 
 def test_a_box_has_its_corners_in_order_and_inside():
@@ -101,30 +88,30 @@ def test_the_edges_are_those_of_the_region():
 @pytest.mark.parametrize(
     ("region", "open_regions"), [((0.0, 0.0, 0.3, 0.3), {0}), (CORNER, {0}), (ELBOW, {0, 3, 6, 7, 8})]
 )
-def test_nothing_but_the_region_is_looked_at(shelf, captioner, photo, region, open_regions):
-    seen = session.describe(shelf, "small", photo, region=region)
+def test_nothing_but_the_region_is_looked_at(pool, captioner, photo, region, open_regions):
+    seen = session.describe(pool, "small", photo, region=region)
     assert seen.caption.text == captioner.caption(photo, region=seen.where).text
-    reworded = session.reworded(shelf, seen, 1, seen.choices[1][0][0])
-    for found in (seen, reworded, session.turned(shelf, seen, 1)):
+    reworded = session.reworded(pool, seen, 1, seen.choices[1][0][0])
+    for found in (seen, reworded, session.turned(pool, seen, 1)):
         assert found.region == region
         for word in found.caption.words:
             assert set(np.flatnonzero(word.attention > 1e-6)) <= open_regions
     chosen = captioner.alternatives(seen.pixels, seen.captions[1], region=seen.where)
-    for found, wanted in zip(session.turned(shelf, seen, 1).choices, chosen, strict=True):
+    for found, wanted in zip(session.turned(pool, seen, 1).choices, chosen, strict=True):
         assert dict(found) == pytest.approx(dict(wanted), abs=1e-5)
 
 
-def test_other_words_are_those_of_what_was_looked_at(shelf, captioner, photo):
+def test_other_words_are_those_of_what_was_looked_at(pool, captioner, photo):
     twice = dataclasses.replace(captioner.options, num_captions=2, mirrored=True)
-    seen = session.describe(shelf, "small", photo, twice)
-    reworded = session.reworded(shelf, seen, 1, seen.choices[1][0][0])
-    for found in (seen, reworded, session.turned(shelf, seen, 1)):
+    seen = session.describe(pool, "small", photo, twice)
+    reworded = session.reworded(pool, seen, 1, seen.choices[1][0][0])
+    for found in (seen, reworded, session.turned(pool, seen, 1)):
         wanted = captioner.alternatives(found.pixels, found.caption, twice)
         assert [dict(each) for each in found.choices] == [pytest.approx(dict(each), abs=1e-5) for each in wanted]
 
 
-def test_what_was_marked_stays_in_sight(shelf, photo):
-    seen = session.describe(shelf, "small", photo)  # of 48 x 40 pixels, 240 x 200 where it is drawn
+def test_what_was_marked_stays_in_sight(pool, photo):
+    seen = session.describe(pool, "small", photo)  # of 48 x 40 pixels, 240 x 200 where it is drawn
     for region, kind, path in (
         (None, "", ""),
         ((0.25, 0.5, 0.75, 1), "box", "M50.0 120.0L150.0 120.0L150.0 240.0L50.0 240.0Z"),
@@ -136,8 +123,8 @@ def test_what_was_marked_stays_in_sight(shelf, photo):
         assert ("Whole picture" in stage) is (region is not None)
 
 
-def test_feedback_keeps_what_was_painted(shelf, photo, tmp_path):
-    seen = session.describe(shelf, "small", photo, region=CORNER)
+def test_feedback_keeps_what_was_painted(pool, photo, tmp_path):
+    seen = session.describe(pool, "small", photo, region=CORNER)
     store = FeedbackStore(tmp_path / "feedback.db")
     said = store.add(seen.view, bundle="small", caption=seen.caption.text, options=seen.how, rating=4)
     assert strokes_along(said.options["region"]["lines"]) == CORNER
