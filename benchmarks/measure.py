@@ -223,7 +223,7 @@ def markdown(tables: Tables, setting: Mapping[str, str], figure: str = "") -> st
         blocks.append(f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     if figure:
         blocks.append(f"![{', '.join(tables)}]({figure})")
-    about = "; ".join(f"{name}: {value}" for name, value in setting.items() if value)
+    about = " · ".join(f"{name}: {value}" for name, value in setting.items() if value)
     return "\n\n".join([*blocks, f"*{about}*"])
 
 

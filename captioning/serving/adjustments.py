@@ -54,16 +54,6 @@ def shown(path: str | Path) -> np.ndarray:
     return read_image(path, longest=LONGEST_SIDE)
 
 
-def enlarged(image: np.ndarray, side: int) -> np.ndarray:
-    """The picture, made as large as this on its longer side where it is smaller."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    if scale <= 1:
-        return image
-    size = round(width * scale), round(height * scale)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
 def data_uri(image: np.ndarray, *, longest: int = LONGEST_SIDE) -> str:
     """The picture within an address, for a page that asks no other machine for it; one with an opacity keeps it."""
     picture, file = Image.fromarray(image), io.BytesIO()
