@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.measure import ROOT, Row, Tables, ratio, run_script, span, take_turns, timed
 from captioning.options import ModelOptions
 
-TRAINED = ROOT / "artifacts" / "flickr8k-mobilenetv2"
+TRAINED = ROOT / "artifacts" / "flickr8k"
 FEW = 4  # images per round of the searches that take one image at a time
 USUAL = 10.8  # mean number of words of a caption
 SHARPER = 3  # factor on the logits, which makes an untrained captioner as confident as a trained one
@@ -37,14 +37,10 @@ def untrained(config: Any = None) -> Any:
 
 
 def trained(folder: Path = TRAINED) -> Any:
-    """The decoder of a bundle, without the encoder."""
-    from captioning.decoder.model import CaptionModel
+    """The decoder of a bundle; its encoder has no weights."""
     from captioning.inference import bundle
 
-    model = CaptionModel(bundle.check(folder).model)
-    model.build()
-    model.load_weights(folder / bundle.WEIGHTS)
-    return model
+    return bundle.load_decoder(folder).model
 
 
 def lengths_of(decoder: Any, grids: np.ndarray) -> np.ndarray:

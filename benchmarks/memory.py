@@ -123,7 +123,7 @@ def caption(task: dict[str, Any]) -> float:
         main(["caption", str(drawn[0]), "--output", f"{folder}/first.csv"])  # imports
         started = time.perf_counter()
         output = f"{folder}/captions.csv"
-        bundle = str(ROOT / "artifacts" / "pocket")
+        bundle = str(ROOT / "artifacts" / "flickr8k")
         assert main(["caption", str(photographs), "--output", output, "--bundle", bundle, "--strategy", "greedy"]) == 0
         return (time.perf_counter() - started) / task["images"]
 

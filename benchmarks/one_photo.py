@@ -1,6 +1,6 @@
 """The time to caption one photograph from the disk: the encoder's forward pass, and everything else.
 
-python -m benchmarks.one_photo           with ResNet50, and with the included pocket captioner
+python -m benchmarks.one_photo           with ResNet50, and with the captioner that comes along
 """
 
 import dataclasses
@@ -14,20 +14,19 @@ import numpy as np
 from benchmarks.drawn import draw_photographs
 from benchmarks.measure import ROOT, Row, Tables, run_script, take_turns, timed
 
-POCKET = ROOT / "artifacts" / "pocket"
-DECODER = ROOT / "artifacts" / "flickr8k-mobilenetv2"
+BUNDLE = ROOT / "artifacts" / "flickr8k"
 
 
 def save_on_resnet50(folder: Path) -> dict[str, Any]:
     """Saves a bundle with a ResNet50 of random weights. Returns the arguments of `captioning.load`.
 
-    Its decoder is an included one. Only the first projection is random, since these grids are deeper. So its captions
+    Its decoder is the included one. Only the first projection is random, since these grids are deeper. So its captions
     are meaningless but of ordinary length.
     """
     import keras
 
-    from captioning.data.tokenizer import Tokenizer
     from captioning.decoder.model import CaptionModel
+    from captioning.decoder.transfer import copy_matching_weights
     from captioning.encoders.registry import build_encoder
     from captioning.inference import bundle
     from captioning.options import ModelOptions
@@ -37,18 +36,12 @@ def save_on_resnet50(folder: Path) -> dict[str, Any]:
     network = next(layer for layer in encoder.layers if isinstance(layer, keras.Model))
     weights = folder / "resnet50.weights.h5"
     network.save_weights(weights)
-    saved = bundle.check(DECODER)
-    donor = CaptionModel(saved.model)
-    donor.build()
-    donor.load_weights(DECODER / bundle.WEIGHTS)
-    model = CaptionModel(dataclasses.replace(saved.model, feature_depth=encoder.output_shape[-1]))
+    donor = bundle.load_decoder(BUNDLE)
+    model = CaptionModel(dataclasses.replace(donor.model.config, feature_depth=encoder.output_shape[-1]))
     model.build()
-    for weight, trained in zip(model.weights, donor.weights, strict=True):
-        if weight.shape == trained.shape:
-            weight.assign(trained)
-    tokenizer = Tokenizer.from_json((DECODER / bundle.VOCABULARY).read_bytes())
-    usual = dataclasses.replace(saved.decoding, mirrored=False)  # without the mirrored view
-    parts = bundle.Parts(model, tokenizer, encoder, ModelOptions(encoder="resnet50"), usual)
+    copy_matching_weights(model, donor.tokenizer.words, donor, same_encoder=False)
+    usual = dataclasses.replace(donor.decoding, mirrored=False)  # without the mirrored view
+    parts = bundle.Parts(model, donor.tokenizer, encoder, ModelOptions(encoder="resnet50"), usual)
     bundle.save(folder / "resnet50", parts, files={}, about={})
     return {"path": folder / "resnet50", "encoder_weights": str(weights)}
 
@@ -62,7 +55,7 @@ def measure(quick: bool) -> Tables:
     rounds = 2 if quick else 20
     with tempfile.TemporaryDirectory() as scratch:
         photographs = draw_photographs(Path(scratch), rounds + 1)
-        rows = [measure_captioner("pocket", captioning.load(POCKET), photographs)]
+        rows = [measure_captioner(BUNDLE.name, captioning.load(BUNDLE), photographs)]
         if not quick:
             captioner = captioning.load(**save_on_resnet50(Path(scratch)))
             rows.insert(0, measure_captioner("ResNet50", captioner, photographs))

@@ -21,7 +21,7 @@ from benchmarks.drawn import draw_photographs
 from benchmarks.measure import ROOT, Contender, Row, Tables, Worker, run_script, take_turns, timed
 from captioning.errors import CaptioningError
 
-POCKET = str(ROOT / "artifacts" / "pocket")
+BUNDLE = str(ROOT / "artifacts" / "flickr8k")
 TIMEOUT = 300  # seconds until the app must answer
 CAUSES = (
     "Python, NumPy, Pillow",
@@ -45,7 +45,7 @@ def prepare(task: dict[str, str]) -> tuple[dict[str, Any], Contender]:
     from captioning.inference import folder as album  # noqa: F401
 
     moments.append(time.time())
-    ours = captioning.load(POCKET)
+    ours = captioning.load(BUNDLE)
     moments.append(time.time())
     grid = ours.features([task["first"]])
     moments.append(time.time())
@@ -66,7 +66,7 @@ def open_app(scratch: Path) -> float:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    flags = ["--bundle", POCKET, "--port", port, "--feedback", str(scratch / "feedback.db")]
+    flags = ["--bundle", BUNDLE, "--port", port, "--feedback", str(scratch / "feedback.db")]
     started = time.perf_counter()
     with open(scratch / "app.log", "w+") as log:
         app = subprocess.Popen([sys.executable, "app_gradio.py", *flags], cwd=ROOT, stdout=log, stderr=log)
@@ -120,7 +120,7 @@ def measure(quick: bool) -> Tables:
         {"": cause, "s": float(part), "share": float(part / parts.sum())}
         for cause, part in zip(CAUSES, parts, strict=True)
     ]
-    return {"Whole processes, with artifacts/pocket": whole, "What a first caption's wait consists of": rows}
+    return {"Whole processes, with artifacts/flickr8k": whole, "What a first caption's wait consists of": rows}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ __all__ = ["Caption", "Captioner", "CaptioningError", "load"]
 __version__ = "0.2.0"
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
-IN_THE_BOX = ("flickr8k", "pocket")  # the bundles of a checkout, the better one first
+IN_THE_BOX = "flickr8k"  # the captioner that comes along
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides TensorFlow's start-up messages
 
@@ -60,9 +60,8 @@ def load(path: str | Path | None = None, *others: str | Path, encoder_weights: s
 
 
 def _in_the_box() -> Path:
-    for name in IN_THE_BOX:
-        if (ARTIFACTS / name / "config.json").is_file():
-            return ARTIFACTS / name
+    if (ARTIFACTS / IN_THE_BOX / "config.json").is_file():
+        return ARTIFACTS / IN_THE_BOX
     raise BundleError(
         f"No captioner was named and none lies in {ARTIFACTS}; give the folder of one: "
         'captioning.load("artifacts/flickr8k"), from a clone of the project.'

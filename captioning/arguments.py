@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import captioning
-from captioning.options import RECORDS, DataOptions, DecodeOptions, DistillOptions, EngineOptions
+from captioning.options import RECORDS, DataOptions, DecodeOptions, EngineOptions
 from captioning.runtime.flags import Parser, add_flags, add_group
 
 PROGRAM = "python -m captioning"  # works wherever the package does, installed or not
@@ -19,7 +19,7 @@ EXAMPLES = {
     ),
     "caption": (
         "photo.jpg holiday/",
-        "photo.jpg --bundle artifacts/pocket --num-beams 5 --forbid man woman",
+        "photo.jpg --num-beams 5 --forbid man woman",
         "holiday/ --output captions.csv                 # the same again after a stop: it resumes",
         "holiday/ --sidecar --alt-text                  # photo.jpg -> photo.txt beside it, where the caption is sure",
         "holiday/ --output captions.csv --min-confidence 0.7   # less sure ones go to captions-left-out.csv",
@@ -38,19 +38,13 @@ EXAMPLES = {
         "captions.csv --images photos --image-column file --caption-column text",
     ),
     "compare": (
-        "artifacts/flickr8k artifacts/pocket",
+        "artifacts/flickr8k artifacts/mine",
         "artifacts/flickr8k artifacts/mine --data my-pictures --split dev   # captions the images first",
         "new/scores.json old/scores.json older/scores.json --split dev",
         "mine.jsonl blip.jsonl --captions               # predictions of evaluate, or of another program",
     ),
     "check": ("my-pictures", "captions.csv --images photos --glove glove.6B.zip"),
     "doctor": ("artifacts/flickr8k", "artifacts/mine --data my-pictures --split dev"),
-    "distill": (
-        "my-pictures",
-        "my-pictures --teacher resnet50 --teacher-weights resnet50.weights.h5 --output artifacts/mine/mine.weights.h5",
-        "my-pictures --captioner artifacts/mine         # its encoder is the teacher, and its decoder is kept",
-        "my-pictures --resume                           # after Ctrl-C, a crash or a kill",
-    ),
 }
 
 
@@ -73,9 +67,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(check)
     check.add_argument("--glove", default="", metavar="FILE", help="a glove.*.txt or .zip: report which words it has")
     _add_doctor(_command(commands, "doctor BUNDLE", "check a bundle for the usual failures"))
-    distill = _command(commands, "distill DATA", "train the small pocket encoder to match a larger one")
-    _add_data(distill)
-    add_flags(distill, DistillOptions)
     return parser
 
 

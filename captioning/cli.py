@@ -1,4 +1,4 @@
-"""The command line: train, caption, attention, app, evaluate, compare, check, doctor, distill.
+"""The command line: train, caption, attention, app, evaluate, compare, check, doctor.
 
 Parses, calls one function, prints; the modules that need Keras are imported only then.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import captioning
 from captioning.arguments import IN_THE_BOX, PROGRAM, build_parser
 from captioning.errors import CaptioningError
-from captioning.options import DataOptions, DistillOptions, EngineOptions
+from captioning.options import DataOptions, EngineOptions
 from captioning.runtime.environment import explain_missing_packages
 from captioning.runtime.flags import from_flags
 
@@ -48,7 +48,6 @@ def _commands() -> dict[str, Callable[[argparse.Namespace], int]]:
         "compare": _compare,
         "check": _check,
         "doctor": _doctor,
-        "distill": _distill,
     }
 
 
@@ -70,12 +69,12 @@ def _load(flags: argparse.Namespace, *bundles: Path) -> Any:
     return captioning.load(*(bundles or _bundles(flags)), encoder_weights=flags.encoder_weights)
 
 
-def _dataset(flags: argparse.Namespace, seed: int = 0) -> Any:
+def _dataset(flags: argparse.Namespace) -> Any:
     """The data set that the flags describe, and the folder that its images are named in."""
     from captioning.data.load import load_dataset
 
     columns = {name: getattr(flags, name) for name in ("images", "image_column", "caption_column")}
-    return load_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"), seed=seed)
+    return load_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"), seed=0)
 
 
 def _train(flags: argparse.Namespace) -> int:
@@ -216,15 +215,3 @@ def _doctor(flags: argparse.Namespace) -> int:
     findings = examine(captioner, about, split)
     print(*(finding.text() for finding in findings), sep="\n")
     return 0 if all(finding.healthy for finding in findings) else 1
-
-
-def _distill(flags: argparse.Namespace) -> int:
-    from captioning.runtime.keras_import import import_keras
-
-    options = from_flags(flags, DistillOptions())
-    dataset, _ = _dataset(flags, options.seed)
-    import_keras()
-    from captioning.training.distill import distill
-
-    distill(dataset, options)
-    return 0

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from captioning.errors import CaptioningError
 
-SPEAKERS = ("teacher", "student")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("greedy", "beam", "sample")
 ENGINES = ("local", "ray")
@@ -31,7 +30,6 @@ class EncoderSpec:
 
     image_size: int  # usual side of its square input
     application: str = ""  # module.constructor in keras.applications; empty: ours, in encoders/networks.py
-    is_distilled: bool = False  # trained from a larger encoder beforehand, so that it needs a weights file
 
 
 ENCODERS = {  # a new encoder is a row; choices, sizes and help follow
@@ -39,10 +37,8 @@ ENCODERS = {  # a new encoder is a row; choices, sizes and help follow
     "resnet101": EncoderSpec(224, "resnet.ResNet101"),
     "mobilenetv2": EncoderSpec(224, "mobilenet_v2.MobileNetV2"),
     "efficientnetv2b0": EncoderSpec(224, "efficientnet_v2.EfficientNetV2B0"),
-    "pocket": EncoderSpec(128, is_distilled=True),
     "tiny": EncoderSpec(132),
 }
-TEACHERS = tuple(name for name, spec in ENCODERS.items() if spec.application)
 OTHER_SIZES = ", ".join(f"{name} {spec.image_size}" for name, spec in ENCODERS.items() if spec.image_size != 224)
 
 
@@ -82,10 +78,6 @@ def _check_choices(record: Any) -> None:
         choices = entry.metadata.get("choices")
         if choices:
             _require(getattr(record, name) in choices, name, getattr(record, name), "one of " + ", ".join(choices))
-
-
-def _is_pocket_size(side: int) -> bool:
-    return side >= 32 and side % 16 == 0
 
 
 def _at_least_one(value: int) -> bool:
@@ -193,49 +185,6 @@ class TrainOptions:
         _check(self, "more than 0, up to 1", lambda value: 0 < value <= 1, "fine_tune_crop")
         _check(self, "0 or more", _not_negative, "reinforce_epochs", "reinforce_anchor", "reinforce_bleu")
         _check(self, "0 up to 1", _fraction, "label_smoothing", "warmup", "keep_base")
-
-
-@dataclass(frozen=True)
-class DistillOptions:
-    """How the pocket encoder learns to see what a larger encoder sees."""
-
-    teacher: str = option("mobilenetv2", "the encoder that teaches", choices=TEACHERS)
-    teacher_weights: str = option("imagenet", "imagenet (fetched by Keras), none, or a weights file")
-    captioner: str = option(
-        "", "a bundle that teaches instead, and leaves its words to a pocket captioner beside --output"
-    )
-    student: str = option("", "a bundle whose pocket encoder goes on learning; none: a new one learns from nothing")
-    words: str = option(
-        "teacher", "whose words its captioner says; a student's own fit its old teacher", choices=SPEAKERS
-    )
-    image_size: int = option(128, "side of the square the pocket encoder looks at; the teacher's is twice that")
-    views: int = option(8, "looks at every training image, the same for both: itself, its mirror image, crops")
-    closer_views: int = option(0, "looks at every training image besides, at smaller parts of it")
-    blends: int = option(
-        0, "looks a step besides, at two images in one; the teacher looks each time, so it takes longer"
-    )
-    captioner_size: int = option(0, "side of the square that the pocket captioner looks at; 0: --image-size")
-    epochs: int = option(30, "passes over all looks")
-    batch_size: int = option(64, "looks a step")
-    learning_rate: float = option(2e-3, "the highest rate; it warms up, then falls along a cosine")
-    clip_norm: float = option(5.0, "longest gradient")
-    precision: str = option("auto", "arithmetic of the layers; weights and losses stay float32", choices=PRECISIONS)
-    seed: int = option(0, "two runs with the same seed give the same encoder")
-    output: str = option("artifacts/pocket-encoder/pocket.weights.h5", "the weights; a .json beside them tells more")
-    cache: str = option("data/cache", "folder where what the teacher saw is kept between runs")
-    resume: bool = option(False, "go on with an interrupted distillation")
-    overwrite: bool = option(False, "begin again, and replace the weights at the end")
-
-    def __post_init__(self) -> None:
-        _check_choices(self)
-        _check(self, "1 or more", _at_least_one, "views", "epochs", "batch_size")
-        _check(self, "0 or more", _not_negative, "closer_views", "blends")
-        _require(self.words == "teacher" or self.student != "", "words", self.words, "--student BUNDLE")
-        _check(self, "more than 0", lambda value: value > 0, "learning_rate", "clip_norm")
-        sides = "a multiple of 16, 32 or more,"
-        _check(self, sides, _is_pocket_size, "image_size")
-        _check(self, f"0, or {sides}", lambda side: not side or _is_pocket_size(side), "captioner_size")
-        _check(self, "a name that ends in .weights.h5", lambda name: name.endswith(".weights.h5"), "output")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,6 @@ KERAS_MODULES = {  # import Keras at their head; whoever imports these waits for
     "inference/captioner.py",
     "training/batches.py",
     "training/callbacks.py",
-    "training/distill.py",
     "training/from_feedback.py",
     "training/optimization.py",
     "training/recipe.py",

@@ -12,7 +12,7 @@ from captioning.evaluation.model_card import OF_THE_DATA
 from captioning.inference import bundle
 
 ROOT = Path(__file__).parents[1]
-SIZES = {"flickr8k": 25e6, "pocket": 25e6, "flickr8k-mobilenetv2": 16e6}  # bytes at most
+SIZES = {"flickr8k": 25e6}  # bytes at most
 
 
 def kept(name: str) -> list[Path]:
@@ -30,7 +30,7 @@ def test_a_bundle_that_comes_along_is_whole_small_and_without_data(name):
     assert "references" not in json.loads((ROOT / "artifacts" / name / "scores.json").read_text())["dev"]
 
 
-@pytest.mark.parametrize("name", ["flickr8k", "pocket"])
+@pytest.mark.parametrize("name", SIZES)
 def test_a_whole_captioner_needs_nothing_from_elsewhere(monkeypatch, name):
     def refuse(*arguments, **others):
         raise AssertionError("it asked the network")

@@ -22,7 +22,7 @@ from captioning.plots.attention import STILL
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "tqdm")
-COMMANDS = ("train", "caption", "attention", "app", "evaluate", "compare", "check", "doctor", "distill")
+COMMANDS = ("train", "caption", "attention", "app", "evaluate", "compare", "check", "doctor")
 
 
 @pytest.fixture

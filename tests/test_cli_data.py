@@ -155,14 +155,14 @@ def test_compare_captions_the_data_it_is_given(saved, captioner, data, tmp_path,
 
 
 def test_bundles_that_come_along_are_compared_by_their_scores(capsys):
-    larger, pocket = "artifacts/flickr8k", "artifacts/pocket"
-    if not all((ROOT / name / "scores.json").exists() for name in (pocket, larger)):
-        pytest.skip("they did not come along")
+    one = "artifacts/flickr8k"
+    if not (ROOT / one / "scores.json").exists():
+        pytest.skip("it did not come along")
     with contextlib.chdir(ROOT):
-        status, out, err = run(capsys, "compare", larger, pocket)
+        status, out, err = run(capsys, "compare", one, one)
     assert (status, err) == (0, "")
     assert "CIDEr-D" in out
-    assert out.endswith(f"python -m captioning compare {larger} {pocket} --data FOLDER --split dev\n")
+    assert out.endswith(f"python -m captioning compare {one} {one} --data FOLDER --split dev\n")
 
 
 def test_cards_that_are_not_alike_are_refused(saved, tmp_path, capsys):

@@ -58,7 +58,7 @@ def test_the_whole_journey_needs_no_network(tmp_path, record_property):
     count = len(list(pictures.iterdir()))
     said = run(tmp_path, "-m", "captioning", "caption", pictures, "--bundle", bundle)
     assert len(said.splitlines()) == count
-    run(tmp_path, "-m", "captioning", "caption", pictures, "--output", "all.jsonl")  # by the pocket bundle
+    run(tmp_path, "-m", "captioning", "caption", pictures, "--output", "all.jsonl")  # by the captioner that comes along
     assert len((tmp_path / "all.jsonl").read_text().splitlines()) == count
     record_property("images captioned", 2 * count)
 

@@ -9,7 +9,6 @@ from captioning.errors import CaptioningError
 from captioning.options import (
     ENCODERS,
     RECORDS,
-    TEACHERS,
     DecodeOptions,
     ModelOptions,
     TrainOptions,
@@ -154,4 +153,3 @@ def test_presets_are_usable(preset):
 def test_every_encoder_is_downloaded_or_ours():
     networks = {name for name, spec in ENCODERS.items() if not spec.application}
     assert networks == set(registry.NETWORKS)
-    assert set(TEACHERS) == set(ENCODERS) - networks

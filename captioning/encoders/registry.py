@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captioning.encoders.networks import pocket, tiny
+from captioning.encoders.networks import tiny
 from captioning.errors import DataError
 from captioning.options import ENCODERS
 from captioning.runtime.devices import without_distribution
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 PROBES = 8
-NETWORKS = {"tiny": tiny, "pocket": pocket}  # our own, which nobody can download
+NETWORKS = {"tiny": tiny}  # our own, which nobody can download
 
 
 RESNET = (("conv1_",), ("conv2_",), ("conv3_",), ("conv4_",), ("conv5_",))
@@ -63,18 +63,7 @@ def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> 
     encoder.jit_compile = keras.backend.backend() == "jax"
     with without_distribution():
         encoder.make_predict_function()
-    if ENCODERS[name].is_distilled and weights != "none":
-        _load_own(encoder, weights)
     return encoder
-
-
-def _load_own(encoder: "keras.Model", weights: str) -> None:
-    if weights == "imagenet":
-        raise DataError(
-            f"The {encoder.name} encoder has no ImageNet weights: create its weights with captioning distill DATA, "
-            "then give the file with --encoder-weights FILE."
-        )
-    _load(encoder, weights, f"the {encoder.name} encoder")
 
 
 def _preprocessing(module: str) -> "keras.layers.Layer":

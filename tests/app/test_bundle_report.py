@@ -181,6 +181,6 @@ def test_a_model_card_makes_no_browser_ask_another_machine(folder, card):
 
 
 def test_a_model_card_of_ours_loses_only_its_pictures():
-    path = bundle_report.Path(__file__).parents[2] / "artifacts" / "pocket"
+    path = bundle_report.Path(__file__).parents[2] / "artifacts" / "flickr8k"
     text = (path / "README.md").read_text(encoding="utf-8")
     assert bundle_report.model_card(path) == text.replace("![losses and validation score](loss.png)\n\n", "")

@@ -29,7 +29,7 @@ def scored(captions, *splits):
 
 def compared(captions, base_captions, *splits):
     scores = scored(captions, *splits)
-    compare_with_base(scores, scored(base_captions, *splits), "pocket")
+    compare_with_base(scores, scored(base_captions, *splits), "flickr8k")
     return scores.cards
 
 
@@ -40,7 +40,7 @@ def test_both_scores_and_their_difference_stand_in_the_card():
         assert gain["value"] == pytest.approx(wanted, abs=2e-4)
         assert gain["low"] <= gain["value"] <= gain["high"]
     text = card_text(card)
-    assert "beside its base model pocket" in text
+    assert "beside its base model flickr8k" in text
     assert all(line in text for line in base_text(card))
 
 
@@ -51,11 +51,11 @@ def test_a_card_without_a_base_model_shows_none():
 @pytest.mark.parametrize(
     ("captions", "base_captions", "says", "advises"),
     [
-        (GOOD, BAD, "is better than pocket on the dev images", False),
-        (BAD, GOOD, "is worse than pocket on the dev images", True),
-        (GOOD, GOOD, "scores no higher than pocket", True),
-        ([BAD[0], *GOOD[1:]], GOOD, "scores lower than pocket", True),
-        (GOOD, [BAD[0], *GOOD[1:]], "scores higher than pocket", False),
+        (GOOD, BAD, "is better than flickr8k on the dev images", False),
+        (BAD, GOOD, "is worse than flickr8k on the dev images", True),
+        (GOOD, GOOD, "scores no higher than flickr8k", True),
+        ([BAD[0], *GOOD[1:]], GOOD, "scores lower than flickr8k", True),
+        (GOOD, [BAD[0], *GOOD[1:]], "scores higher than flickr8k", False),
     ],
 )
 def test_one_sentence_tells_which_is_better_and_what_to_do(captions, base_captions, says, advises):
@@ -74,6 +74,6 @@ def test_the_model_card_has_the_comparison_the_sentence_and_the_notes():
     cards = compared(BAD, GOOD)
     text = model_card("mine", cards, BAD[:2], words=9, images=8, notes=["Its confidence is unknown."])
     assert verdict(cards) in text
-    assert "beside its base model pocket" in text
+    assert "beside its base model flickr8k" in text
     assert "\n- Its confidence is unknown.\n" in text
     assert "base model" not in model_card("mine", scored(BAD).cards, BAD[:2], words=9, images=8)

@@ -142,7 +142,7 @@ def test_an_image_that_only_this_machine_has_is_told_so(images, captioner, monke
 
 
 @pytest.mark.usefixtures("here", "_small_batches")
-@pytest.mark.parametrize("encoder", [None, "pocket"])
+@pytest.mark.parametrize("encoder", [None, "tiny"])
 def test_what_workers_see_fills_the_cache_as_this_process_would(images, tmp_path, encoder):
     assert_seen_alike(images, tmp_path, encoder, EngineOptions("ray"))
 
@@ -287,7 +287,7 @@ def test_a_second_run_goes_on_where_the_first_one_stopped(images, saved, tmp_pat
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray", "_small_batches")
 def test_two_workers_see_what_this_process_sees(images, tmp_path):
-    assert_seen_alike(images, tmp_path, "pocket", EngineOptions("ray", workers=2))
+    assert_seen_alike(images, tmp_path, "tiny", EngineOptions("ray", workers=2))
 
 
 @pytest.mark.slow

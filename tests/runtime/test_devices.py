@@ -169,12 +169,12 @@ def recipe(folder: Path, *flags: str) -> list[list[float]]:
 
 
 def fine_tuned(folder: Path) -> list[list[float]]:
-    return recipe(folder, "--encoder", "pocket", "--encoder-weights", "none", "--fine-tune-epochs", "1")
+    return recipe(folder, "--encoder", "mobilenetv2", "--encoder-weights", "none", "--fine-tune-epochs", "1")
 
 
 @in_test_jax
 @pytest.mark.slow
-@pytest.mark.parametrize(("function", "figures"), [(recipe, 3), (fine_tuned, 5)], ids=["tiny", "pocket"])
+@pytest.mark.parametrize(("function", "figures"), [(recipe, 3), (fine_tuned, 5)], ids=["tiny", "mobilenetv2"])
 def test_the_whole_recipe(tmp_path, function, figures):
     one, two = answer_of(function, tmp_path)
     assert len(one) == figures

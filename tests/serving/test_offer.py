@@ -65,9 +65,7 @@ def test_weights_that_keras_has_fetched_need_no_download(tmp_path):
     ):
         (models / name).write_bytes(b"")
     assert not offer.needs_download("imagenet")
-    cached = {
-        name: is_cached(name) for name in ("resnet50", "efficientnetv2b0", "resnet101", "mobilenet", "pocket", "")
-    }
+    cached = {name: is_cached(name) for name in ("resnet50", "efficientnetv2b0", "resnet101", "mobilenet", "tiny", "")}
     assert cached == {name: name in ("resnet50", "efficientnetv2b0") for name in cached}
 
 
@@ -141,8 +139,8 @@ def test_scores_are_read_from_no_link_and_no_pipe(tmp_path):
     ("about", "says"),
     [
         ({"data": "holiday"}, "holiday"),
-        ({"data": "holiday", "base": "pocket", "calibration": "dev"}, "holiday"),
-        ({"data": "holiday", "base": "pocket", "calibration": "base model"}, "that of its base model pocket"),
+        ({"data": "holiday", "base": "flickr8k", "calibration": "dev"}, "holiday"),
+        ({"data": "holiday", "base": "flickr8k", "calibration": "base model"}, "that of its base model flickr8k"),
     ],
 )
 def test_it_says_whose_pictures_its_confidence_was_measured_on(tmp_path, about, says):

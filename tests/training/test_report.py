@@ -16,7 +16,7 @@ OWN, BASE = Calibration(1.0, 2.0, 3.0), Calibration(4.0, 5.0, 6.0)
     [
         (OWN, BASE, OWN, []),
         (OWN, None, OWN, []),
-        (None, BASE, BASE, ["Its confidence is that of its base model pocket, measured on other images: "]),
+        (None, BASE, BASE, ["Its confidence is that of its base model flickr8k, measured on other images: "]),
         (None, None, None, ["Its confidence is unknown: "]),
     ],
 )
@@ -26,7 +26,7 @@ def test_which_calibration_a_captioner_has(own, base, chosen, says, has_base):
         pytest.skip("there is no base model to take one from")
     scores = Scores({"dev": ScoredSplit([], [], {"images": 5})}, own)
     captioner = SimpleNamespace(calibration=base) if has_base else None
-    found, notes = choose_calibration(scores, captioner, "pocket")
+    found, notes = choose_calibration(scores, captioner, "flickr8k")
     assert found == chosen
     assert len(notes) == len(says)
     for note, wanted in zip(notes, says, strict=True):

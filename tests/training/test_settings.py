@@ -27,7 +27,7 @@ def test_a_smoke_test_is_tiny_whatever_it_starts_from(starts, rate):
 
 def test_a_flag_wins_over_what_suits_the_data():
     assert options_of("--dataset", "scenes").model.encoder == "tiny"
-    assert options_of("--dataset", "scenes", "--encoder", "pocket").model.encoder == "pocket"
+    assert options_of("--dataset", "scenes", "--encoder", "resnet50").model.encoder == "resnet50"
     assert options_of("--dataset", "scenes", "--data", "mine").model.encoder == "resnet50"
 
 
