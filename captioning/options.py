@@ -162,6 +162,7 @@ class TrainOptions:
     fine_tune_crop: float = option(0.75, "smallest side of that phase's random crops, as a fraction; 1: whole images")
     reinforce_epochs: int = option(2, "epochs of self-critical training at the end, rewarded with CIDEr-D")
     reinforce_rate: float = option(1e-4, "peak learning rate of self-critical training")
+    reinforce_encoder: bool = option(False, "train the encoder in that phase too, from images, as in fine-tuning")
     reinforce_samples: int = option(5, "sampled captions per image")
     reinforce_temperature: float = option(0.6, "temperature of the samples")
     reinforce_anchor: float = option(0.0, "weight of cross-entropy on the references in that phase")

@@ -69,7 +69,7 @@ def load_features(data: TrainingData, options: RecipeOptions, base: "Captioner |
     name, weights = options.model.encoder, options.model.encoder_weights
     size = image_size_of(name, options.model.image_size)
     is_from_scratch, pixels = name == "tiny", None
-    if is_from_scratch or options.training.fine_tune_epochs:
+    if is_from_scratch or options.training.fine_tune_epochs or options.training.reinforce_encoder:
         folder = Path(options.run.cache, f"pixels-{size}")
         views = options.training.views if is_from_scratch else 1  # fine-tuning crops anew in every epoch
         pixels = _read_splits(data, options, folder, compute=remote_compute(options, size), views=views)

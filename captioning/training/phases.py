@@ -28,32 +28,36 @@ def build_phases(
     """Yield the training phases in order. Each is built after the previous one has ended.
 
     The decoder is fitted on grids, or with its encoder on pixels. Fine-tuning trains the encoder too, on crops.
-    Self-critical training then reads the grids of the fine-tuned encoder, since pixels are slow.
+    Self-critical training then reads the grids of the fine-tuned encoder, since pixels are slow, or trains it too.
     Captions have up to `length` words, <end> counted.
     """
     grids, pixels, encoder = inputs.grids, inputs.pixels, inputs.encoder
     encode = functools.partial(captioner.tokenizer.encode_batch, length=length)
     freeze = functools.partial(setattr, encoder, "trainable", False)
+    unfreeze = functools.partial(open_stages, encoder, options.fine_tune_stages)
     fine_tunes = bool(options.fine_tune_epochs) and pixels is not None and (grids is not None or not options.epochs)
 
     def phase(
         name: str, epochs: int, rate: float, features: Features, prepare: Callable, make_batch: MakeBatch | None = None
     ) -> Phase:
         train, dev = (examples_of(features, splits[split], encode) for split in ("train", "dev"))
-        train = replace(train, crop=options.fine_tune_crop if name == "fine-tune" else 1.0)
+        train = replace(train, crop=options.fine_tune_crop if prepare is unfreeze else 1.0)
         return Phase(name, epochs, rate, train, dev, validator(captioner, features, splits["dev"]), prepare, make_batch)
 
     features = grids or pixels
     assert features is not None, "an encoder is frozen, trained or both"
     if options.epochs:
         yield phase("fit", options.epochs, options.learning_rate, features, freeze if grids else lambda: None)
+    reads_grids = bool(options.reinforce_epochs) and not options.reinforce_encoder
     if fine_tunes and pixels:
-        unfreeze = functools.partial(open_stages, encoder, options.fine_tune_stages)
         yield phase("fine-tune", options.fine_tune_epochs, options.fine_tune_rate, pixels, unfreeze)
-        features = reload_grids() if reload_grids and options.reinforce_epochs else pixels
+        features = reload_grids() if reload_grids and reads_grids else pixels
     if options.reinforce_epochs:
+        prepare: Callable = freeze
+        if options.reinforce_encoder and pixels:
+            features, prepare = pixels, unfreeze
         make_batch = self_critical(captioner, splits["train"], options, length=length).batch
-        yield phase("reinforce", options.reinforce_epochs, options.reinforce_rate, features, freeze, make_batch)
+        yield phase("reinforce", options.reinforce_epochs, options.reinforce_rate, features, prepare, make_batch)
 
 
 def self_critical(captioner: Captioner, split: Split, options: TrainOptions, *, length: int) -> SelfCritical:
@@ -61,5 +65,10 @@ def self_critical(captioner: Captioner, split: Split, options: TrainOptions, *, 
     references = [[" ".join(normalise(text)) for text in captions] for captions in split.values()]
     split_words = captioner.tokenizer.split
     return SelfCritical(
-        captioner.model, lambda ids: " ".join(split_words(ids)), references, options=options, length=length
+        captioner.model,
+        lambda ids: " ".join(split_words(ids)),
+        references,
+        encode=captioner.encoder.predict_on_batch,
+        options=options,
+        length=length,
     )

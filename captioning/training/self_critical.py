@@ -19,7 +19,10 @@ MARK = " <end>"  # the end token is rewarded too, else the model would learn to 
 
 
 class SelfCritical:
-    """Makes batches for one model. `spell` turns (T,) ids into a caption; `references` are the training captions."""
+    """Makes batches for one model. `spell` turns (T,) ids into a caption; `references` are the training captions.
+
+    `encode` turns images into grids, once for all samples of an image.
+    """
 
     def __init__(
         self,
@@ -27,10 +30,11 @@ class SelfCritical:
         spell: Callable[[np.ndarray], str],
         references: Sequence[Sequence[str]],
         *,
+        encode: Callable[[np.ndarray], np.ndarray],
         options: TrainOptions,
         length: int,
     ) -> None:
-        self.options, self.spell = options, spell
+        self.options, self.spell, self.encode = options, spell, encode
         self.references = [tuple(text + MARK for text in texts) for texts in references]
         self.cider = CiderD(self.references)
         search = DecodeOptions(
@@ -48,7 +52,9 @@ class SelfCritical:
         Its loss is the self-critical loss plus `reinforce_anchor` times the cross-entropy of the reference captions.
         """
         inputs, targets, weights = batch
-        samples = self.decoder.search(inputs["features"], rng=rng).tokens  # (B, N, T)
+        features = inputs["features"]
+        grids = self.encode(features) if features.ndim == 4 else features
+        samples = self.decoder.search(grids, rng=rng).tokens  # (B, N, T)
         rewards = self.rewards(samples[: len(images)], images)
         gains = np.zeros(samples.shape[:2])
         gains[: len(images)] = rewards - others_mean(rewards)

@@ -44,9 +44,14 @@ def build(dropout: float = 0.0, kind: type[CaptionModel] = CaptionModel) -> Capt
     return model
 
 
+def encode(images: np.ndarray) -> np.ndarray:
+    """The grids (B, 2, 4) that images (B, 2, 4, 1) hold."""
+    return images[..., 0]
+
+
 def critic(model: CaptionModel, **options) -> SelfCritical:
     options = TrainOptions(**{"reinforce_samples": SAMPLES, **options})
-    return SelfCritical(model, spell, REFERENCES, options=options, length=LENGTH)
+    return SelfCritical(model, spell, REFERENCES, encode=encode, options=options, length=LENGTH)
 
 
 def people(images: int = IMAGES):
@@ -191,3 +196,14 @@ def test_a_history_of_both_kinds_of_epochs_is_one_table():
     fitted = {"epoch": 1, "loss": 2.5, "dev_loss": 2.75, SCORE: 0.25}
     table = history_csv([fitted, {"epoch": 2, "reward": 0.5, SCORE: 0.5}])
     assert table == f"epoch,loss,dev_loss,{SCORE},reward\n1,2.5,2.75,0.25,\n2,,,0.5,0.5\n"
+
+
+def test_images_are_encoded_once_for_their_samples():
+    model, (inputs, targets, weights) = build(), people()
+    numbers = np.arange(IMAGES)
+    wanted, reward = critic(model).batch((inputs, targets, weights), numbers, np.random.default_rng(1))
+    images = inputs | {"features": inputs["features"][..., None]}
+    found, same = critic(model).batch((images, targets, weights), numbers, np.random.default_rng(1))
+    assert same == reward
+    np.testing.assert_array_equal(found[1], wanted[1])
+    assert found[0]["features"].ndim == 4  # the network is trained on the images
