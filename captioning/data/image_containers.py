@@ -103,6 +103,8 @@ def _keep_jpeg(blocks: Blocks) -> None:
         if code in FRAMES and len(body) > 5:
             height, width = struct.unpack(">HH", body[1:5])
             blocks.check_pixels(width, height)
+            if pixels:  # a second frame, which would resize what Pillow has allocated
+                raise damaged(blocks.name)
             pixels, components, progressive = width * height, body[5], code in PROGRESSIVE
         elif code == EXIF:
             blocks.note(body)

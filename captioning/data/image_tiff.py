@@ -8,16 +8,15 @@ from captioning.data.image_blocks import Blocks, damaged, unsupported
 
 MAX_VALUES = 400_000  # bytes of one entry's values; a 16-bit colour map takes as much
 MAX_STRIPS = 20_000
-SMALL = 1 << 20  # pixels; a larger tile must not be larger than the picture
 
 WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, ORIENTATION = 256, 257, 259, 262, 274
-STRIPS, SAMPLES, ROWS, PLANES, TILE_WIDTH, TILE_HEIGHT, TILES = 273, 277, 278, 284, 322, 323, 324
-PIXEL_TAGS = {WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, STRIPS, SAMPLES, ROWS, PLANES, TILE_WIDTH, TILE_HEIGHT, TILES}
+STRIPS, SAMPLES, ROWS, PLANES, TILES = 273, 277, 278, 284, 324
+PIXEL_TAGS = {WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, STRIPS, SAMPLES, ROWS, PLANES}
 PIXEL_TAGS |= {258, 266, 317, 320, 338, 339}  # bits, fill order, predictor, colour map, extra samples, sample format
-PIXEL_TAGS |= {279, 325, 292, 293, 347, 529, 530, 531, 532}  # sizes of strips and tiles, fax, JPEG tables, YCbCr
+PIXEL_TAGS |= {279, 292, 293}  # sizes of strips, fax
 SUBFILE_TYPE, THUMBNAIL, DNG_VERSION = 254, 1, 50706
-COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, deflate, PackBits
-PHOTOMETRICS = {0, 1, 2, 3, 5, 6}  # grey, RGB, palette, CMYK, YCbCr
+COMPRESSIONS = {1, 2, 3, 4, 5, 8, 32773, 32946}  # none, fax, LZW, deflate, PackBits; not JPEG: see SECURITY.md
+PHOTOMETRICS = {0, 1, 2, 3, 5}  # grey, RGB, palette, CMYK; not YCbCr
 SHORT, SIZES = 3, {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes by type
 
 
@@ -61,20 +60,18 @@ def _number(entry: Entry, order: str) -> int:
 def _check_kind(blocks: Blocks, facts: dict[int, int], entries: dict[int, Entry]) -> None:
     if DNG_VERSION in entries or facts.get(SUBFILE_TYPE, 0) & THUMBNAIL:
         raise unsupported(blocks.name, "a camera's raw file")
-    if facts.get(COMPRESSION, 1) not in COMPRESSIONS or facts.get(PHOTOMETRIC, 0) not in PHOTOMETRICS:
-        raise unsupported(blocks.name, "TIFF with a rare compression or colour space")
+    is_usual = facts.get(COMPRESSION, 1) in COMPRESSIONS and facts.get(PHOTOMETRIC, 0) in PHOTOMETRICS
+    if not is_usual or TILES in entries:
+        raise unsupported(blocks.name, "TIFF in tiles, or with a rare compression or colour space")
 
 
 def _check_parts(blocks: Blocks, facts: dict[int, int], kept: dict[int, Entry]) -> None:
-    """Refuse more strips or tiles than cover the picture once, each of which Pillow would decode."""
+    """Refuse more strips than cover the picture once, each of which Pillow would decode."""
     width, height = facts.get(WIDTH, 0), facts.get(HEIGHT, 0)
     blocks.check_pixels(width, height)
-    across, down = facts.get(TILE_WIDTH, 0) or width, facts.get(TILE_HEIGHT, 0) or facts.get(ROWS, 0) or height
-    down = min(down, height) if STRIPS in kept else down
-    if not (width and height and across * down <= max(SMALL, width * height)):
+    if not (width and height):
         raise damaged(blocks.name)
     planes = facts.get(SAMPLES, 1) if facts.get(PLANES, 1) == 2 else 1
-    expected = math.ceil(width / across) * math.ceil(height / down) * planes
-    found = max(kept[tag].number for tag in (STRIPS, TILES) if tag in kept) if {STRIPS, TILES} & kept.keys() else 0
-    if found > min(expected, MAX_STRIPS):
+    expected = math.ceil(height / min(facts.get(ROWS, 0) or height, height)) * planes
+    if STRIPS in kept and kept[STRIPS].number > min(expected, MAX_STRIPS):
         raise damaged(blocks.name)
