@@ -29,15 +29,16 @@ class EncoderSpec:
     """One image encoder; see ENCODERS."""
 
     image_size: int  # usual side of its square input
+    depth: int  # numbers that it gives for a region
     application: str = ""  # module.constructor in keras.applications; empty: ours, in encoders/networks.py
 
 
 ENCODERS = {  # a new encoder is a row; choices, sizes and help follow
-    "resnet50": EncoderSpec(224, "resnet.ResNet50"),
-    "resnet101": EncoderSpec(224, "resnet.ResNet101"),
-    "mobilenetv2": EncoderSpec(224, "mobilenet_v2.MobileNetV2"),
-    "efficientnetv2b0": EncoderSpec(224, "efficientnet_v2.EfficientNetV2B0"),
-    "tiny": EncoderSpec(132),
+    "resnet50": EncoderSpec(224, 2048, "resnet.ResNet50"),
+    "resnet101": EncoderSpec(224, 2048, "resnet.ResNet101"),
+    "mobilenetv2": EncoderSpec(224, 1280, "mobilenet_v2.MobileNetV2"),
+    "efficientnetv2b0": EncoderSpec(224, 1280, "efficientnet_v2.EfficientNetV2B0"),
+    "tiny": EncoderSpec(132, 128),
 }
 OTHER_SIZES = ", ".join(f"{name} {spec.image_size}" for name, spec in ENCODERS.items() if spec.image_size != 224)
 
@@ -96,8 +97,12 @@ def _fraction(value: float) -> bool:
 class DataOptions:
     """Which captioned images."""
 
-    dataset: str = option("flickr8k", "built-in data set", choices=("flickr8k", "scenes"))
-    data: str = option("", "your own captioned folder or captions file instead of --dataset")
+    dataset: str = option(
+        "flickr8k",
+        "known data set: fetched (flickr8k, coco, coco2014), drawn (scenes), or a folder you have (flickr30k)",
+        choices=("flickr8k", "flickr30k", "coco", "coco2014", "scenes"),
+    )
+    data: str = option("", "your own captioned folder or captions file instead of --dataset; the folder of flickr30k")
     images: str = option("", "folder of the images, if it is not beside the captions")
     image_column: str = option("", "image column of a CSV or TSV, if its name is unusual")
     caption_column: str = option("", "caption column, if its name is unusual")

@@ -28,7 +28,7 @@ def cases(expected, **values):
 
 
 REFUSED = [
-    *cases("one of flickr8k, scenes", dataset=["coco", ""]),
+    *cases("one of flickr8k, flickr30k, coco, coco2014, scenes", dataset=["coco2015", ""]),
     *cases("1 or more", min_count=[0, -1]),
     *cases("2 or more", caption_length=[1, 0]),
     *cases("0 or more", glove_frozen_epochs=[-1]),

@@ -4,6 +4,7 @@ It changes nothing by itself; `clean` drops what cannot be read.
 """
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -121,25 +122,31 @@ def inspect(
     assert len({image for _, image, _ in captioned}) == len(captioned), "splits share an image"
     images = [image for _, image, _ in captioned]
     facts = {image: index[image] for image in images} if index else index_images(images, cache, progress)
-    words = [(split, image, caption, normalise(caption)) for split, image, some in captioned for caption in some]
-    train = Counter(word for split, _, _, tokens in words if split == "train" for word in tokens)
-    counts = Counter(caption for _, _, caption, _ in words)
+    train: Counter[str] = Counter()
+    lengths, short = array("I"), []
+    for split, image, caption in ((split, image, caption) for split, image, some in captioned for caption in some):
+        tokens = normalise(caption)  # none are kept: those of a large data set would take 500 MB
+        train.update(tokens if split == "train" else ())
+        lengths.append(len(tokens))
+        if len(tokens) < SHORT:
+            short.append(Problem(image.name, caption))
+    counts = Counter(caption for _, _, some in captioned for caption in some)
     return Report(
         name=dataset.name,
         layout=dataset.layout,
         images={split: len(pictures) for split, pictures in dataset.splits.items()},
         captions={split: sum(map(len, pictures.values())) for split, pictures in dataset.splits.items()},
         captions_per_image=_spread([len(captions) for _, _, captions in captioned]),
-        words_per_caption=_quantiles([len(tokens) for _, _, _, tokens in words]),
+        words_per_caption=_quantiles(lengths),
         vocabulary={least: sum(count >= least for count in train.values()) for least in MIN_COUNTS},
         coverage=None if known_words is None else _coverage(train, known_words),
         problems=dataset.problems,
         unreadable={image: fact.error for image, fact in facts.items() if fact.error},
         leaks=tuple(_leaks(dataset, facts)),
-        short=tuple(Problem(image.name, caption) for _, image, caption, tokens in words if len(tokens) < SHORT),
+        short=tuple(short),
         repeated_for_image=tuple(_repeated(captioned)),
         most_repeated=tuple((caption, count) for caption, count in counts.most_common() if count > 1),
-        without_spaces=sum(bool(NO_SPACES.search(caption)) for _, _, caption, _ in words),
+        without_spaces=sum(count for caption, count in counts.items() if NO_SPACES.search(caption)),
     )
 
 
@@ -164,7 +171,7 @@ def _spread(numbers: list[int]) -> tuple[int, float, int]:
     return min(numbers), sum(numbers) / len(numbers), max(numbers)
 
 
-def _quantiles(numbers: list[int]) -> tuple[int, int, int, int]:
+def _quantiles(numbers: Sequence[int]) -> tuple[int, int, int, int]:
     least, median, usual, most = np.quantile(numbers, (0, 0.5, 0.95, 1), method="higher")
     return int(least), int(median), int(usual), int(most)
 

@@ -38,6 +38,7 @@ UNDERSTOOD = (
 )
 
 SPLIT_LIST = re.compile(r"(?:^|[._-])(train|val|dev|test)_?images\.txt$", re.IGNORECASE)
+COCO_2014 = re.compile(r"coco_[a-z]+2014_(?=\d{12}$)")  # before the number that alone is the name in COCO of 2017
 BROKEN_CHARACTER = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 Captions = dict[Path, dict[str, list[str]]]  # image -> its captions by the split that their rows state, or ""
@@ -123,15 +124,18 @@ def _locator(pictures: list[Path], root: Path) -> Locate:
     for picture in pictures:
         by_name[picture.name.casefold()].append(picture)
         by_name[picture.stem.casefold()].append(picture)
+        if (number := COCO_2014.sub("", picture.stem.casefold())) != picture.stem.casefold():
+            by_name[number].append(picture)
 
-    @lru_cache(maxsize=100_000)
+    @lru_cache(maxsize=200_000)  # images; COCO has 123,287
     def locate(name: str, folder: Path) -> Path | str:
         for place in (folder, root):
             if os.path.isfile(direct := os.path.normpath(place / name)):
                 return Path(direct)
         key = name.replace("\\", "/").casefold()
         base = key.rpartition("/")[2]
-        found = by_name.get(base) or by_name.get(IMAGE_SUFFIX.sub("", base), [])
+        stem = IMAGE_SUFFIX.sub("", base)
+        found = by_name.get(base) or by_name.get(stem) or by_name.get(COCO_2014.sub("", stem), [])
         if len(found) > 1:
             ending = "/" + IMAGE_SUFFIX.sub("", key)
             found = [picture for picture in found if str(picture.with_suffix("")).casefold().endswith(ending)] or found

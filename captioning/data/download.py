@@ -1,4 +1,4 @@
-"""Fetch, resume, verify, unpack: Flickr8k and GloVe, with progress.
+"""Fetch, resume, verify, unpack, with progress; Flickr8k and GloVe.
 
 A file or folder bears its name only once it is whole: until then it is `name.part` or `name.unpacking`.
 Knows nothing of captions or vectors.
@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from captioning.errors import DownloadError, StorageError
+from captioning.runtime.files import require_space
 
 TIMEOUT = 30.0  # seconds without a byte
 SLOWEST = 1_000  # bytes a second, on average of each minute
@@ -38,7 +39,9 @@ LARGEST_RATIO = 100  # unpacked bytes to packed ones
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
-# URL; checksum and size as torchtext (GloVe) and torchvision for R (Flickr8k) publish them, 0 for no size
+Archive = tuple[str, str, int]  # URL, checksum as in `fetch`, size in bytes or 0
+
+# Checksum and size as torchtext (GloVe) and torchvision for R (Flickr8k) publish them
 _FLICKR8K = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 FLICKR8K_TEXTS = (f"{_FLICKR8K}/Flickr8k_text.zip", "md5:bf6c1abcb8e4a833b7f922104de18627", 0)
 FLICKR8K_IMAGES = (f"{_FLICKR8K}/Flickr8k_Dataset.zip", "md5:f18a1e2920de5bd84dae7cf08ec78978", 0)
@@ -55,22 +58,22 @@ def fetch_flickr8k(folder: Path) -> Path:
 
     Both archives are checked against their published MD5, and every unpacked file against its CRC.
     """
-    with _advice("both Flickr8k_text.zip and Flickr8k_Dataset.zip belong there"), _disk_faults(folder):
+    with advise("both Flickr8k_text.zip and Flickr8k_Dataset.zip belong there"), _disk_faults(folder):
         if not (folder / FLICKR8K_FILES[-1]).exists():
-            archive = _fetched(FLICKR8K_TEXTS, folder)
+            archive = fetch_archive(FLICKR8K_TEXTS, folder)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 texts = unpack(archive, Path(scratch, "texts"), members={name: name for name in FLICKR8K_FILES}.get)
                 for name in FLICKR8K_FILES:  # the captions last: where they are, all are
                     os.replace(texts / name, folder / name)
         if not any((folder / name).is_dir() for name in ("Images", "Flicker8k_Dataset")):
-            unpack(_fetched(FLICKR8K_IMAGES, folder), folder / "Images", members=_picture)
+            unpack(fetch_archive(FLICKR8K_IMAGES, folder), folder / "Images", members=picture_name)
     return folder
 
 
 def fetch_glove(folder: Path) -> Path:
     """Fetch glove.6B.zip (822 MB), unless it is there; its published size and SHA-256 are checked."""
-    with _advice("vectors can be fitted on the captions instead"):
-        return _fetched(GLOVE, folder)
+    with advise("vectors can be fitted on the captions instead"):
+        return fetch_archive(GLOVE, folder)
 
 
 def fetch(url: str, target: Path, *, checksum: str = "", size: int = 0) -> Path:
@@ -98,13 +101,15 @@ def fetch(url: str, target: Path, *, checksum: str = "", size: int = 0) -> Path:
     return target
 
 
-def _fetched(archive: tuple[str, str, int], folder: Path) -> Path:
+def fetch_archive(archive: Archive, folder: Path) -> Path:
+    """Fetch an archive into a folder, under its own name, unless it is there."""
     url, checksum, size = archive
     return fetch(url, folder / url.rpartition("/")[2], checksum=checksum, size=size)
 
 
 @contextmanager
-def _advice(advice: str) -> Iterator[None]:
+def advise(advice: str) -> Iterator[None]:
+    """Add to the message of a DownloadError what else a person can do."""
     try:
         yield
     except DownloadError as error:
@@ -256,11 +261,18 @@ def _forget(part: Path) -> None:
     _note(part).unlink(missing_ok=True)
 
 
-def unpack(archive: Path, folder: Path, *, members: Callable[[str], str | None] = lambda name: name) -> Path:
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    members: Callable[[str], str | None] = lambda name: name,
+    largest: int = 0,
+) -> Path:
     """Unpack a zip into a new folder, whole or not at all; a folder that is there already is left as it is.
 
     `members` gives for a name in the archive its place in the folder, or None to leave it out. Archives with names
-    that lead elsewhere, links, or more than 4 GB or 100 times their own size are refused; CRCs are checked.
+    that lead elsewhere, links, or more than `largest` bytes (0: 4 GB) or 100 times their own size are refused; CRCs
+    are checked.
     """
     if folder.exists():
         return folder
@@ -268,7 +280,9 @@ def unpack(archive: Path, folder: Path, *, members: Callable[[str], str | None] 
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with _disk_faults(folder.parent), zipfile.ZipFile(archive) as source:
-            _check_archive(source, archive)
+            _check_archive(source, archive, largest)
+            chosen = [info.file_size for info in source.infolist() if members(info.filename) is not None]
+            require_space(folder.parent, sum(chosen), flag="--downloads")
             _extract(source, scratch, members)
             os.rename(scratch, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
@@ -278,14 +292,14 @@ def unpack(archive: Path, folder: Path, *, members: Callable[[str], str | None] 
     return folder
 
 
-def _check_archive(source: zipfile.ZipFile, archive: Path) -> None:
+def _check_archive(source: zipfile.ZipFile, archive: Path, largest: int) -> None:
     infos = source.infolist()
     files = {info.filename for info in infos if not info.is_dir()}
     for info in infos:
         if fault := _member_fault(info, files):
             raise DownloadError(f"{archive} is not safe to unpack: {info.filename[:80]!r} {fault}.")
     unpacked, packed = sum(info.file_size for info in infos), archive.stat().st_size
-    if unpacked > min(LARGEST_UNPACKED, LARGEST_RATIO * packed):
+    if unpacked > min(largest or LARGEST_UNPACKED, LARGEST_RATIO * packed):
         raise DownloadError(f"{archive} is not safe to unpack: its {packed:,} bytes would become {unpacked:,}.")
 
 
@@ -313,6 +327,7 @@ def _extract(source: zipfile.ZipFile, scratch: Path, members: Callable[[str], st
                 shutil.copyfileobj(packed, content)
 
 
-def _picture(name: str) -> str | None:
+def picture_name(name: str) -> str | None:
+    """Return the file name of a picture in an archive, None for any other member."""
     path = PurePosixPath(name)
     return path.name if path.suffix == ".jpg" and "__MACOSX" not in path.parts else None

@@ -6,7 +6,7 @@ It knows nothing of captions or splits.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class DuplicateFinder:
 def index_images(images: Sequence[Path], cache: Path | None = None, progress: bool = True) -> dict[Path, ImageFacts]:
     """Return the facts about each image, reading only files that changed since `cache`, a folder, last saw them."""
     keys = {image: _key(image) for image in images}
-    known = _remembered(cache / CACHE_FILE) if cache else {}
+    known = _remembered(cache / CACHE_FILE, set(keys.values())) if cache else {}
     facts = {image: known[key] for image, key in keys.items() if key in known}
     unread = [image for image in keys if image not in facts]
     looked = map_ahead(_look, unread, AHEAD)
@@ -104,15 +104,19 @@ def _key(image: Path) -> Key:
     return str(image.absolute()), status.st_size, status.st_mtime_ns
 
 
-def _remembered(file: Path) -> dict[Key, ImageFacts]:
-    known = {}
-    for line in file.read_text("utf-8", errors="replace").splitlines() if file.exists() else []:
-        try:
-            path, size, changed, digest, cells, error = json.loads(line)
-            if not error:
-                known[path, size, changed] = ImageFacts(digest, base64.b64decode(cells, validate=True))
-        except (ValueError, TypeError):  # a line cut off when the machine stopped, or of an older version
-            continue
+def _remembered(file: Path, wanted: Set[Key]) -> dict[Key, ImageFacts]:
+    """Return what the file holds of the wanted images, reading it line by line: it may be of many data sets."""
+    known: dict[Key, ImageFacts] = {}
+    if not file.exists():
+        return known
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                path, size, changed, digest, cells, error = json.loads(line)
+                if not error and (path, size, changed) in wanted:
+                    known[path, size, changed] = ImageFacts(digest, base64.b64decode(cells, validate=True))
+            except (ValueError, TypeError):  # a line cut off when the machine stopped, or of an older version
+                continue
     return known
 
 

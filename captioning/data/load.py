@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from captioning.data.dataset import Dataset, read_dataset
 from captioning.data.download import fetch_flickr8k
+from captioning.data.published import fetch_coco, find_flickr30k, karpathy_split
 from captioning.data.scenes.dataset import write_scenes
 from captioning.options import DataOptions
 
@@ -15,10 +16,16 @@ SMOKE_SIZES: Mapping[str, int] = MappingProxyType({"train": 48, "dev": 16, "test
 
 def load_dataset(options: DataOptions, downloads: Path, *, seed: int = 0, smoke: bool = False) -> tuple[Dataset, Path]:
     """The data set, and its folder; with `smoke` only a few images of it."""
-    if not options.data and options.dataset == "scenes":
+    name = options.dataset
+    if name == "flickr30k" or (name.startswith("coco") and not options.data):
+        dataset, root = _published(options, downloads)
+        return (_few(dataset) if smoke else dataset), root.absolute()
+    if options.data:
+        folder = Path(options.data)
+    elif name == "scenes":
         folder = write_scenes(downloads / ("scenes-smoke" if smoke else "scenes"), sizes=SMOKE_SIZES if smoke else None)
     else:
-        folder = Path(options.data) if options.data else fetch_flickr8k(downloads / "flickr8k")
+        folder = fetch_flickr8k(downloads / "flickr8k")
     dataset = read_dataset(
         folder,
         image_column=options.image_column,
@@ -28,6 +35,17 @@ def load_dataset(options: DataOptions, downloads: Path, *, seed: int = 0, smoke:
     )
     root = folder if folder.is_dir() else folder.parent
     return (_few(dataset) if smoke else dataset), root.absolute()
+
+
+def _published(options: DataOptions, downloads: Path) -> tuple[Dataset, Path]:
+    """Flickr30k, from the folder that a person has, or COCO, with the captions and splits of Karpathy."""
+    name, folder = options.dataset, Path(options.data or downloads / options.dataset)
+    images = Path(options.images) if options.images else folder
+    if name == "flickr30k":
+        find_flickr30k(images)
+    else:
+        fetch_coco(name, folder)
+    return replace(read_dataset(karpathy_split(name, folder, downloads), images=images), name=name), images
 
 
 def _few(dataset: Dataset) -> Dataset:

@@ -39,9 +39,17 @@ def require_space(folder: Path, bytes_needed: int, *, flag: str = "--cache") -> 
         )
 
 
+def is_same_disk(one: Path, other: Path) -> bool:
+    """Whether two folders, there or not yet, take their space from the same file system."""
+    return _existing(one).stat().st_dev == _existing(other).stat().st_dev
+
+
 def _free(path: Path) -> int:
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(_existing(path)).free
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
 
 
 def _in_words(count: int) -> str:

@@ -2,22 +2,26 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioning.data.check import clean, inspect
 from captioning.data.image_index import ImageFacts, index_images
-from captioning.data.load import load_dataset
+from captioning.data.load import SMOKE_SIZES, load_dataset
+from captioning.data.published import PUBLISHED, bytes_to_fetch
 from captioning.encoders.features import Compute, Features, read_features
-from captioning.encoders.registry import build_encoder, digest_of, image_size_of, weights_key
+from captioning.encoders.registry import NETWORKS, build_encoder, digest_of, image_size_of, weights_key
 from captioning.errors import DataError
-from captioning.options import RecipeOptions
+from captioning.options import ENCODERS, RecipeOptions
+from captioning.runtime.files import is_same_disk, require_space
 
 if TYPE_CHECKING:
     import keras
 
     from captioning.inference.captioner import Captioner
 
+STRIDE = 32  # pixels to a side of a region of the published encoders
 Split = Mapping[Path, list[str]]  # images with their captions
 
 
@@ -50,6 +54,7 @@ def load_data(options: RecipeOptions, *, others: Iterable[Path] = ()) -> Trainin
     The index of images is built here, once; `others` are images besides those of the data set.
     """
     run = options.run
+    say_disk_need(options)
     dataset, source = load_dataset(options.data, Path(run.downloads), seed=options.training.seed, smoke=run.smoke)
     images = [image for split in dataset.splits.values() for image in split]
     index = index_images([*images, *others], Path(run.cache))
@@ -62,6 +67,39 @@ def load_data(options: RecipeOptions, *, others: Iterable[Path] = ()) -> Trainin
         raise DataError(f"{source} has no image to train on, only {found}; put some in a train split.")
     splits = {"dev": train} | {name: split for name, split in dataset.splits.items() if split}
     return TrainingData(dataset.name, source, splits, index)
+
+
+def say_disk_need(options: RecipeOptions) -> None:
+    """Print what a large published data set takes up, before anything is fetched; refuse disks that are too small."""
+    name, downloads, cache = options.data.dataset, Path(options.run.downloads), Path(options.run.cache)
+    if name not in PUBLISHED or (options.data.data and name != "flickr30k"):
+        return
+    num_images = sum(SMOKE_SIZES.values()) if options.run.smoke else PUBLISHED[name].num_images
+    folder = downloads / name
+    archives, pictures = bytes_to_fetch(name, folder)
+    features = num_images * bytes_per_image(options)
+    fetched = f"{_in_gb(archives)} of archives to fetch and {_in_gb(pictures)} to unpack in {folder}, "
+    told = f"{fetched if pictures else ''}{_in_gb(features)} of features in {cache}"
+    print(f"--dataset {name}: {num_images:,} images, {told}; the features of earlier runs are kept and used again.")
+    if pictures:
+        shared = features if is_same_disk(folder, cache) else 0
+        require_space(folder, archives + pictures + shared, flag="--downloads")
+
+
+def bytes_per_image(options: RecipeOptions) -> int:
+    """Return about how many bytes of features a training image takes up in the cache."""
+    name, training = options.model.encoder, options.training
+    size, views = image_size_of(name, options.model.image_size), training.views
+    pixels, grid = size * size * 3, 2 * ENCODERS[name].depth * ceil(size / STRIDE) ** 2
+    if name in NETWORKS:
+        return views * pixels
+    needs_pixels = bool(training.fine_tune_epochs or training.reinforce_encoder)
+    is_read_again = training.fine_tune_epochs and training.reinforce_epochs and not training.reinforce_encoder
+    return needs_pixels * pixels + (bool(training.epochs) + bool(is_read_again)) * views * grid
+
+
+def _in_gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
 
 
 def load_features(data: TrainingData, options: RecipeOptions, base: "Captioner | None" = None) -> Inputs:

@@ -213,3 +213,9 @@ def test_a_cache_that_cannot_be_written_is_told(images, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="cache"):
         index_images(images, tmp_path / "cache" / "deeper", progress=False)
+
+
+def test_what_the_cache_holds_of_other_images_is_not_read_into_memory(images, tmp_path):
+    index_images(images, tmp_path, progress=False)
+    key = image_index._key(images[1])
+    assert list(image_index._remembered(tmp_path / CACHE_FILE, {key})) == [key]

@@ -50,6 +50,7 @@ def test_an_encoder_is_the_network_behind_its_own_preprocessing(name):
     wanted = np.asarray(network_of(encoder)(module.preprocess_input(pixels.astype("float32")), training=False))
     found = np.asarray(encoder(pixels.astype("float32"), training=False))
     assert encoder.output_shape == (None, *GRIDS[name])
+    assert registry.ENCODERS[name].depth == GRIDS[name][1]
     np.testing.assert_allclose(found, wanted.reshape(2, *GRIDS[name]), rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
     assert np.abs(wanted).max() > 0
 

@@ -17,7 +17,14 @@ import pytest
 
 from captioning.errors import StorageError
 from captioning.runtime import files
-from captioning.runtime.files import atomic_file, atomic_write, exclusive_lock, explain_disk_errors, require_space
+from captioning.runtime.files import (
+    atomic_file,
+    atomic_write,
+    exclusive_lock,
+    explain_disk_errors,
+    is_same_disk,
+    require_space,
+)
 from tests.faults import FaultyDisk
 
 RACES = 100
@@ -246,3 +253,9 @@ def test_two_that_want_a_folder_at_once(tmp_path, record_property):
     record_property("races", RACES)
     record_property("refused", refused)
     record_property("both inside", 0)
+
+
+def test_folders_that_are_not_there_yet_have_the_disk_of_what_is_above_them(tmp_path):
+    assert is_same_disk(tmp_path / "a" / "b", tmp_path / "c")
+    if os.path.isdir("/dev/shm") and os.stat("/dev/shm").st_dev != os.stat(tmp_path).st_dev:
+        assert not is_same_disk(tmp_path / "a", Path("/dev/shm/a"))
