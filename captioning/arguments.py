@@ -37,6 +37,7 @@ EXAMPLES = {
         "my-pictures --split dev --strategy greedy --predictions greedy.jsonl",
         "captions.csv --images photos --image-column file --caption-column text",
     ),
+    "calibrate": ("artifacts/flickr8k my-pictures", "artifacts/mine captions.csv --images photos --split test"),
     "compare": (
         "artifacts/flickr8k artifacts/mine",
         "artifacts/flickr8k artifacts/mine --data my-pictures --split dev   # captions the images first",
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_attention(_command(commands, "attention IMAGE", "draw the attention map of every word"))
     _add_app(_command(commands, "app", "open a page in the browser: caption, see attention, correct"))
     _add_evaluate(_command(commands, "evaluate DATA", "score a bundle on a split of captioned data"))
+    _add_calibrate(_command(commands, "calibrate BUNDLE DATA", "measure a bundle's confidence, and write it into it"))
     _add_compare(_command(commands, "compare CARD CARD [CARD ...]", "find out which bundle is better"))
     check = _command(commands, "check DATA", "report on captioned data before training on it")
     _add_data(check)
@@ -100,7 +102,7 @@ def _add_caption(command: Parser) -> None:
         "--min-confidence",
         type=float,
         metavar="X",
-        help="leave out captions of a lower confidence, and list them (default: 0.5 with --sidecar --alt-text, else 0)",
+        help="leave out, and list, captions of a lower confidence (default: 0.65 with --sidecar --alt-text, else 0)",
     )
     command.add_argument(
         "--format",
@@ -162,6 +164,14 @@ def _add_evaluate(command: Parser) -> None:
     command.add_argument("--java", action="store_true", help="METEOR 1.5 too (needs Java and the extra eval)")
     _add_encoder_weights(command)
     _add_search(command)
+
+
+def _add_calibrate(command: Parser) -> None:
+    command.add_argument("bundle", nargs=1, metavar="BUNDLE", help="folder of the bundle, whose config.json is changed")
+    _add_data(command)
+    split = "split to measure on, whose images it was not trained on (default: %(default)s)"
+    command.add_argument("--split", default="dev", choices=SPLITS, help=split)
+    _add_encoder_weights(command)
 
 
 def _add_compare(command: Parser) -> None:

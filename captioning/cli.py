@@ -1,4 +1,4 @@
-"""The command line: train, caption, attention, app, evaluate, compare, check, doctor.
+"""The command line: train, caption, attention, app, evaluate, calibrate, compare, check, doctor.
 
 Parses, calls one function, prints; the modules that need Keras are imported only then.
 """
@@ -45,6 +45,7 @@ def _commands() -> dict[str, Callable[[argparse.Namespace], int]]:
         "attention": _attention,
         "app": _app,
         "evaluate": _evaluate,
+        "calibrate": _calibrate,
         "compare": _compare,
         "check": _check,
         "doctor": _doctor,
@@ -138,7 +139,7 @@ def _tell_left_out(problems: Sequence[str], total: int) -> None:
 
 def _attention(flags: argparse.Namespace) -> int:
     from captioning.data.images import read_image
-    from captioning.inference.records import MARKS
+    from captioning.inference.records import mark
     from captioning.plots import attention
     from captioning.runtime.files import atomic_write
 
@@ -154,7 +155,7 @@ def _attention(flags: argparse.Namespace) -> int:
     else:
         data = attention.strip_png(image, caption.words, str(caption))
     atomic_write(output, data)
-    print(f"{caption}{MARKS[caption.sure]}")
+    print(f"{caption}{mark(caption.verdict)}")
     if attention.is_attention_static(caption.words):
         _tell(f"{attention.STILL}; see {PROGRAM} doctor {(flags.bundle or [IN_THE_BOX])[0]}.")
     return 0
@@ -178,6 +179,18 @@ def _evaluate(flags: argparse.Namespace) -> int:
     parts = [json.dumps(card, indent=2)] if flags.json else [card_text(card), word_use_text(card["word_use"])]
     print(*filter(None, parts), sep="\n")
     _tell_left_out(problems, card["images"] + len(problems))
+    return 0
+
+
+def _calibrate(flags: argparse.Namespace) -> int:
+    from captioning.evaluation.calibration import calibrate_bundle
+    from captioning.evaluation.scoring import images_of
+
+    dataset, _ = _dataset(flags)
+    [folder], images = flags.bundle, images_of(dataset, flags.split)
+    measured, problems = calibrate_bundle(Path(folder), _load(flags), images, data=dataset.name)
+    print(f"{folder}: {measured.text()}, on {len(images) - len(problems):,} images of {dataset.name}, {flags.split}")
+    _tell_left_out(problems, len(images))
     return 0
 
 

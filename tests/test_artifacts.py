@@ -10,6 +10,7 @@ import captioning
 from captioning.data.scenes.dataset import draw_scene
 from captioning.evaluation.model_card import OF_THE_DATA
 from captioning.inference import bundle
+from captioning.inference.confidence import SURE
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"flickr8k": 25e6}  # bytes at most
@@ -39,4 +40,4 @@ def test_a_whole_captioner_needs_nothing_from_elsewhere(monkeypatch, name):
     caption = captioning.load(ROOT / "artifacts" / name).caption(draw_scene(0, 0).image)
     assert len(caption.words) >= 3
     assert 0 < caption.confidence < 1
-    assert caption.sure is (caption.confidence >= 0.5)
+    assert caption.sure is (caption.confidence >= SURE and caption.familiar is not False)

@@ -288,7 +288,7 @@ def test_captions_go_to_a_file_which_is_gone_on_with(loaded, album, pictures, tm
     summary = f"captioning: 1 new caption in {output}, 1 there already, confidence unknown.\n"
     assert run(capsys, "caption", album, "--output", output) == (0, "", summary)
     header, *rows = output.read_text().splitlines()
-    assert header == '"image","caption","confidence","sure","score"'
+    assert header == '"image","caption","confidence","sure","verdict","score"'
     assert [row.split(",")[:2] for row in rows] == [
         [f'"{album}/a.png"', f'"{loaded.caption(pictures[0])}"'],
         [f'"{album}/more.jpg/b.png"', f'"{loaded.caption(pictures[1])}"'],

@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from captioning.inference.caption import Caption
 from captioning.inference.confidence import Calibration
 from captioning.options import DecodeOptions
 from tests.test_cli import assert_refused, run
@@ -16,25 +16,23 @@ from tests.test_cli import assert_refused, run
 RED = {"sure.png": 200, "vague.png": 100, "wrong.png": 40}  # 255 is as sure as can be
 
 
-@dataclass
-class Said:
-    text: str
-    confidence: float | None
-    score: float = -0.5
-    alternatives: tuple = ()
-
-    def __str__(self):
-        return self.text
-
-
 class ByRed:
-    """A captioner that is as sure of a picture as it is red."""
+    """A captioner that is as sure of a picture as it is red; black pictures are unfamiliar to it."""
 
     image_size, options, calibration = 16, DecodeOptions(), Calibration(0, 1, 1)
 
     def caption(self, pixels, search):
         shares = [round(float(np.mean(picture[..., 0])) / 255, 2) for picture in pixels]
-        return [Said(f"a {share:.0%} red box", share if self.calibration else None) for share in shares]
+        return [
+            Caption(
+                f"a {share:.0%} red box",
+                (),
+                -0.5,
+                confidence=share if self.calibration else None,
+                familiar=bool(picture.any()) if self.calibration else None,
+            )
+            for share, picture in zip(shares, pixels, strict=True)
+        ]
 
 
 @pytest.fixture
@@ -90,6 +88,20 @@ def test_alt_text_of_captions_that_are_not_sure_is_a_list_and_no_sidecar(red, tm
     _, _, err = run(capsys, "caption", "photos", "--sidecar", "--alt-text", "--min-confidence", 0)
     assert err == "captioning: 1 new caption beside the images, 2 there already, 1 not sure.\n"
     assert (tmp_path / "photos" / "vague.txt").read_text() == "A box, by a person.\n"
+
+
+def test_an_unfamiliar_picture_is_marked_and_has_no_alt_text_beside_it(red, tmp_path, capsys):
+    Image.new("RGB", (20, 20)).save(tmp_path / "photos" / "night.png")
+    assert run(capsys, "caption", "photos/night.png")[1] == "photos/night.png\ta 0% red box\tunfamiliar picture\n"
+    _, _, err = run(capsys, "caption", "photos", "--output", "captions.csv")
+    assert err == "captioning: 4 captions in captions.csv, 2 not sure, 1 of unfamiliar pictures.\n"
+    assert next((row["sure"], row["verdict"]) for row in table(tmp_path / "captions.csv")) == ("False", "unfamiliar")
+    _, _, err = run(capsys, "caption", "photos/night.png", "--sidecar", "--alt-text", "--min-confidence", 0.001)
+    assert err.splitlines()[:2] == [
+        "captioning: 0 captions beside the images, 1 left out:",
+        "  photos/night.png: unfamiliar picture, A 0% red box.",
+    ]
+    assert not list(tmp_path.glob("photos/*.txt"))
 
 
 def test_sidecars_that_are_no_alt_text_are_all_written(red, tmp_path, capsys):

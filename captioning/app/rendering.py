@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 
 from captioning.inference.captioner import ENDING
-from captioning.inference.confidence import LEAST_EXAMPLES, SURE
+from captioning.inference.confidence import LEAST_EXAMPLES
 from captioning.plots import attention
 from captioning.serving.adjustments import data_uri, examples
 from captioning.serving.regions import BRUSH, WHOLE, Point, Strokes, sides
@@ -18,6 +18,7 @@ TALLEST = 430  # pixels of the picture on the page
 SHADE, DARKEST = "168 85 247", 0.45  # red, green, blue behind a word; how much of it behind one that is certain
 HEAT = 160  # pixels of the longer side of a map of attention: it is smooth, and the page makes it larger
 WORD = 0.9  # seconds a word
+KINDS = {"not sure": "unsure", "unfamiliar": "unsure"}  # the colour of a verdict, where it is not called like it
 HEADER = """<header class="head"><h1>Captioning</h1>
 <p>Choose a picture to get a caption. Press a word to see its attention: the parts of the picture that counted most.</p>
 </header>"""
@@ -92,20 +93,26 @@ def _hidden(is_hidden: bool) -> str:
 
 
 def _confidence(described: CaptionSession) -> str:
-    confidence, hint = described.caption.confidence, "The stronger the colour of a word, the likelier it is."
+    confidence, verdict = described.caption.confidence, described.caption.verdict
     own = "of its own kind" + (f" ({escape(described.data)})" if described.data else "")
-    if confidence is None:
+    if verdict == "unfamiliar":
+        meaning = "It is less like the validation pictures than 99 in 100 of these are like the others."
+        about = f"This picture is unlike those {own}, so what is said of it is a guess."
+    elif confidence is None:
         meaning = f"Measured for beam search alone, and where a training had {LEAST_EXAMPLES} or more such pictures."
-        return f'{sign(None, meaning)} <span class="faint">Not measured on pictures {own}. {hint}</span>'
-    meaning = f"Of captions like this, about {100 * confidence:.0f} in 100 were good on validation pictures {own}."
-    return f'{sign(confidence, meaning)} <span class="faint">Measured on pictures {own}. {hint}</span>'
+        about = f"Not measured on pictures {own}."
+    else:
+        meaning = f"Of captions like this, about {100 * confidence:.0f} in 100 were good on validation pictures {own}."
+        about = f"Measured on pictures {own}."
+    hint = "The stronger the colour of a word, the likelier it is."
+    return f'{sign(confidence, verdict, meaning)} <span class="faint">{about} {hint}</span>'
 
 
-def sign(confidence: float | None, meaning: str = "") -> str:
+def sign(confidence: float | None, verdict: str, meaning: str = "") -> str:
     """How sure a caption is, in green, in yellow, or in grey where it is unknown; `meaning` is HTML."""
-    kind = "unknown" if confidence is None else "sure" if confidence >= SURE else "unsure"
+    kind = KINDS.get(verdict, verdict)
     title = f' title="{meaning}"' if meaning else ""
-    return f'<span class="sign {kind}"{title}>{sureness(confidence)}</span>'
+    return f'<span class="sign {kind}"{title}>{sureness(confidence, verdict)}</span>'
 
 
 def _choices(described: CaptionSession, place: int, hidden: str) -> str:

@@ -38,7 +38,7 @@ def _batch_line(row: Row, path: str) -> str:
     if row["problem"]:
         return f'<tr class="bad">{_named(row, "")}<td colspan="2">{escape(row["problem"])}</td></tr>'
     name = _named(row, data_uri(shown(path), longest=THUMBNAIL))
-    return f"<tr>{name}<td>{escape(row['caption'])}</td><td>{sign(row['confidence'])}</td></tr>"
+    return f"<tr>{name}<td>{escape(row['caption'])}</td><td>{sign(row['confidence'], row['verdict'])}</td></tr>"
 
 
 def _named(row: Row, picture: str) -> str:

@@ -6,7 +6,7 @@ What is scored is what the predictions file holds, so that it can be read and sc
 import datetime
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ from captioning.data.dataset import Dataset
 from captioning.errors import DataError, ImageError
 from captioning.evaluation import metrics
 from captioning.evaluation.base_comparison import base_text
+from captioning.evaluation.calibration import caption_cached, measure, with_all_beams
 from captioning.evaluation.predictions import Prediction, predictions_of, predictions_text, read_predictions, tokens
 from captioning.evaluation.scene_scores import score_scenes
 from captioning.evaluation.word_use import word_use
-from captioning.inference import confidence
 from captioning.inference.confidence import Calibration
+from captioning.inference.familiarity import Familiarity
 from captioning.inference.folder import caption_images, problem_text
 from captioning.options import DecodeOptions
 from captioning.runtime.files import atomic_write
@@ -46,19 +47,21 @@ class Validation:
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """The captions of a split's images, the same beside their references, and the score card."""
+    """The captions of a split's images, the same beside their references, the score card, and mean features (N, D)."""
 
     captions: list["Caption"]
     predictions: list[Prediction]
     card: dict[str, Any]
+    means: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), "float32"))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scored splits of one captioner by name, and its calibration; None where that cannot be computed."""
+    """The scored splits of one captioner by name, its calibration and familiarity; None where it cannot be computed."""
 
     splits: dict[str, ScoredSplit]
     calibration: Calibration | None
+    familiarity: Familiarity | None = None
 
     @property
     def cards(self) -> dict[str, dict[str, Any]]:
@@ -79,12 +82,13 @@ def score_splits(
         name: score_split(captioner, features, split, name=name, source=source, about=about)
         for name, split in splits.items()
     }
-    found = calibrate(scored["dev"].captions, splits["dev"]) if "dev" in scored else None
-    if found is None:
+    if "dev" not in scored:
         return Scores(scored, None)
-    calibration, error = found
-    scored["dev"].card["calibration_error"] = round(error, 4)
-    return Scores(scored, calibration)
+    dev = scored["dev"]
+    measured = measure(dev.captions, dev.means, list(splits["dev"].values()))
+    if measured.error is not None:
+        dev.card["calibration_error"] = round(measured.error, 4)
+    return Scores(scored, measured.calibration, measured.familiarity)
 
 
 def score_split(
@@ -97,15 +101,12 @@ def score_split(
     about: Mapping[str, Any],
 ) -> ScoredSplit:
     """Caption the images of a split from their features, and score the captions; images are named within `source`."""
-    options = captioner.options
-    if options.strategy == "beam":
-        options = replace(options, num_captions=options.num_beams)  # calibration compares the beams
-    captions = caption_split(captioner, features, split, options)
+    captions, means = caption_cached(captioner, features, list(split), with_all_beams(captioner.options))
     predictions = predictions_of(captions, split, source)
     card = score_card(predictions, split=name, about=about)
     if scenes := score_scenes(captions, split, source):
         card["scenes"] = scenes
-    return ScoredSplit(captions, predictions, card)
+    return ScoredSplit(captions, predictions, card, means)
 
 
 def caption_split(
@@ -118,27 +119,6 @@ def caption_split(
     rows = np.array([features.rows[image] for image in images])
     parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
     return [caption for part in parts for caption in captioner.caption_features(features.array[part], options)]
-
-
-def calibrate(captions: Sequence["Caption"], split: Mapping[Path, Sequence[str]]) -> tuple[Calibration, float] | None:
-    """Return the calibration of captions that hold all their beams, and its error; None where there is too little data.
-
-    A caption is good if its CIDEr-D is above the lowest quarter of people's captions, each scored against the others.
-    """
-    references = [[tokens(text) for text in captions] for captions in split.values()]
-    if min(map(len, references)) < 2:
-        return None
-    cider = metrics.CiderD(references)
-    people = [
-        cider.score([texts[one] for texts in references], [texts[:one] + texts[one + 1 :] for texts in references])
-        for one in range(min(map(len, references)))
-    ]
-    good = cider.score([tokens(str(caption)) for caption in captions], references) > np.quantile(people, 0.25)
-    found = [confidence.signals(caption, caption.alternatives) for caption in captions]
-    curve = confidence.fit(found, good)
-    if curve is None:
-        return None
-    return curve, confidence.calibration_error([curve.confidence(*signals) for signals in found], good)
 
 
 def validator(

@@ -25,6 +25,7 @@ from captioning.decoder.ensemble import ConcatenatedEncoders, Ensemble
 from captioning.decoder.model import CaptionModel, ModelConfig, count_weights
 from captioning.encoders.registry import PROBES, build_encoder, digest_of, earlier_weights, image_size_of, probe
 from captioning.errors import BundleError, CaptioningError
+from captioning.inference import familiarity
 from captioning.inference.bundle_files import (
     CONFIG,
     FORMAT,
@@ -36,6 +37,7 @@ from captioning.inference.bundle_files import (
 )
 from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration
+from captioning.inference.familiarity import Familiarity
 from captioning.inference.weights_file import halve, to_float16, validate_hdf5
 from captioning.options import DecodeOptions, ModelOptions, is_of_type
 from captioning.runtime.files import atomic_write, explain_disk_errors, sync_folder
@@ -58,6 +60,7 @@ class Parts:
     decoding: DecodeOptions
     calibration: Calibration | None = None
     whole: bool = True  # whether all of an encoder that the model holds is saved, or its last stage alone
+    familiarity: Familiarity | None = None
 
     def captioner(self) -> Captioner:
         """The captioner of these parts."""
@@ -69,6 +72,7 @@ class Parts:
             image_size=size,
             options=self.decoding,
             calibration=self.calibration,
+            familiarity=self.familiarity,
         )
 
 
@@ -144,11 +148,26 @@ def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any
             "probe": probe(encoder),
         },
         "decoding": asdict(parts.decoding),
-        "calibration": asdict(parts.calibration) if parts.calibration else None,
+        **_calibrated(parts.calibration, parts.familiarity),
         "about": about,
         "made_with": made_with(),
         "files": sums,
     }
+
+
+def _calibrated(calibration: Calibration | None, known: Familiarity | None) -> dict[str, Any]:
+    curve = asdict(calibration) if calibration else None
+    return {"calibration": curve, "familiarity": known.record() if known else None}
+
+
+def calibrate(folder: Path, calibration: Calibration | None, known: Familiarity | None, *, data: str) -> None:
+    """Replaces what a bundle holds of its confidence and of familiar images, measured on data of this name."""
+    check(folder)
+    config = read_config(folder)
+    about = {**config.get("about", {}), "calibration": "dev", "calibrated_on": data}
+    config |= _calibrated(calibration, known) | {"about": about}
+    with explain_disk_errors(folder):
+        atomic_write(folder / CONFIG, config_text(config))
 
 
 def made_with() -> dict[str, str]:
@@ -206,7 +225,7 @@ def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet
     ensemble = Ensemble([parts.model for parts in (first, *more)], separate_encoders=separate_encoders)
     encoder = ConcatenatedEncoders(encoders) if separate_encoders else encoders[0]
     # a calibration holds for the captioner it was fitted on alone
-    return replace(first, model=ensemble, encoder=encoder, calibration=None).captioner()
+    return replace(first, model=ensemble, encoder=encoder, calibration=None, familiarity=None).captioner()
 
 
 def _load(folder: Path, encoder_weights: str) -> Parts:
@@ -228,7 +247,16 @@ def _load(folder: Path, encoder_weights: str) -> Parts:
             "give the ones of its training as encoder_weights."
         )
     encoder = None if saved.is_trained else encoder
-    return Parts(model, tokenizer, encoder, model_options, saved.decoding, saved.calibration, saved.is_whole)
+    return Parts(
+        model,
+        tokenizer,
+        encoder,
+        model_options,
+        saved.decoding,
+        calibration=saved.calibration,
+        whole=saved.is_whole,
+        familiarity=saved.familiarity,
+    )
 
 
 def load_decoder(folder: str | Path) -> Parts:
@@ -269,6 +297,7 @@ class Saved:
     probe: np.ndarray
     decoding: DecodeOptions
     calibration: Calibration | None
+    familiarity: Familiarity | None
     about: dict[str, Any]
     files: dict[str, str]
 
@@ -303,6 +332,10 @@ def _understand(config: dict[str, Any]) -> Saved:
     calibration = _record(Calibration, curve) if curve else None
     if calibration and max(map(abs, asdict(calibration).values())) > STEEPEST:
         raise ValueError("a number of its calibration is too large")
+    directions = config.get("familiarity")
+    known = familiarity.read(directions) if directions else None
+    if known and known.directions.shape[1] != model.feature_depth:
+        raise ValueError("its familiarity is for features of another depth")
     if not isinstance(about, dict):
         raise TypeError(f"about is {about!r}")
     return Saved(
@@ -313,6 +346,7 @@ def _understand(config: dict[str, Any]) -> Saved:
         probe=np.asarray(answers, "float64"),
         decoding=_record(DecodeOptions, config["decoding"]),
         calibration=calibration,
+        familiarity=known,
         about=about,
         files=config["files"],
     )

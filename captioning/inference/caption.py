@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captioning.inference.confidence import is_sure
+from captioning.inference.confidence import Verdict, is_sure, verdict_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,7 +24,8 @@ class Caption:
     """A caption, word by word; `score` is its length-normalised log-probability, `alternatives` the next best ones.
 
     `confidence` is the calibrated probability that it is as good as an acceptable human caption (see confidence.py).
-    It is None where the bundle has no calibration or the search was not a beam search.
+    It is None where the bundle has no calibration or the search was not a beam search. `familiar` is False for an image
+    unlike those that the confidence was measured on, None where that is unknown.
     """
 
     text: str
@@ -32,11 +33,17 @@ class Caption:
     score: float
     alternatives: tuple["Caption", ...] = ()
     confidence: float | None = None
+    familiar: bool | None = None
 
     @property
     def sure(self) -> bool | None:
-        """Whether the confidence is at least 0.5; None where it is unknown."""
-        return is_sure(self.confidence)
+        """Whether the confidence is at least 0.65 and the image is not unfamiliar; None where it is unknown."""
+        return is_sure(self.confidence, self.familiar)
+
+    @property
+    def verdict(self) -> Verdict:
+        """One of "sure", "not sure", "unfamiliar" (which goes before the two) and "unknown"."""
+        return verdict_of(self.confidence, self.familiar)
 
     def __str__(self) -> str:
         return self.text

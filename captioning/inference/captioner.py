@@ -23,6 +23,7 @@ from captioning.decoder.search import CaptionSearch, SearchResult, SearchRules
 from captioning.errors import CaptioningError, ImageError
 from captioning.inference.caption import Caption, Word
 from captioning.inference.confidence import Calibration, signals
+from captioning.inference.familiarity import Familiarity
 from captioning.inference.regions import Region, regions_within
 from captioning.options import DecodeOptions, changed
 
@@ -49,9 +50,11 @@ class Captioner:
         image_size: int,
         options: DecodeOptions,
         calibration: Calibration | None = None,
+        familiarity: Familiarity | None = None,
     ) -> None:
         self.model, self.tokenizer, self.encoder = model, tokenizer, encoder or model.encoder
         self.image_size, self.options, self.calibration = image_size, options, calibration
+        self.familiarity = familiarity
         self._decoder = functools.lru_cache(maxsize=8)(lambda rules, jit: CaptionSearch(model, rules, jit=jit))
         self._full_batches: Counter[SearchRules] = Counter()
         self._grids: OrderedDict[bytes, np.ndarray] = OrderedDict()
@@ -157,7 +160,8 @@ class Captioner:
             }
             found = self._decoder_for(rules, len(padded)).search(padded, rng=rng, **alike)
             _refuse_nonsense(found)
-            captions += [self._caption(found, row, options) for row in range(len(part))]
+            known = self.familiarity.is_familiar(part) if self.familiarity and part.ndim == 3 else [None] * len(part)
+            captions += [self._caption(found, row, options, familiar) for row, familiar in enumerate(known)]
         return captions
 
     def _decoder_for(self, rules: SearchRules, count: int) -> CaptionSearch:
@@ -231,13 +235,14 @@ class Captioner:
     def _where(self, region: Region | None) -> np.ndarray | None:
         return None if region is None else regions_within(region, _side(self.model.config.num_regions)).reshape(-1)
 
-    def _caption(self, found: SearchResult, row: int, options: DecodeOptions) -> Caption:
+    def _caption(self, found: SearchResult, row: int, options: DecodeOptions, familiar: bool | None) -> Caption:
         ranks = [rank for rank in range(found.tokens.shape[1]) if _exists(found, row, rank)]
         best, *others = [self._spell(found, row, rank) for rank in ranks]
         sure = None
         if self.calibration and options.strategy == "beam":
             sure = self.calibration.confidence(*signals(best, others))
-        return dataclasses.replace(best, alternatives=tuple(others[: options.num_captions - 1]), confidence=sure)
+        others = others[: options.num_captions - 1]
+        return dataclasses.replace(best, alternatives=tuple(others), confidence=sure, familiar=familiar)
 
     def _spell(self, found: SearchResult, row: int, rank: int) -> Caption:
         texts = self.tokenizer.split(found.tokens[row, rank])

@@ -7,21 +7,33 @@ with a confidence of 0.8, 80 % were good.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from captioning.inference.caption import Caption
 
-SURE = 0.5  # a caption below this is called "not sure"
+SURE = 0.65  # a caption below this is called "not sure"
 STEPS, RIDGE = 50, 1e-3
 LEAST_EXAMPLES = 20
 
+Verdict = Literal["sure", "not sure", "unfamiliar", "unknown"]
 
-def is_sure(confidence: float | None) -> bool | None:
-    """Whether a caption counts as sure; None where its confidence is unknown."""
+
+def is_sure(confidence: float | None, familiar: bool | None = None) -> bool | None:
+    """Whether a caption counts as sure, as none of an unfamiliar image does; None where its confidence is unknown."""
+    if familiar is False:
+        return False
     return None if confidence is None else confidence >= SURE
+
+
+def verdict_of(confidence: float | None, familiar: bool | None = None) -> Verdict:
+    """What is said of a caption: whether it is sure, or that its image is unfamiliar, or nothing."""
+    if familiar is False:
+        return "unfamiliar"
+    sure = is_sure(confidence)
+    return "unknown" if sure is None else "sure" if sure else "not sure"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from tqdm import tqdm
 from captioning.data.dataset import find_images
 from captioning.data.images import read_image
 from captioning.errors import CaptioningError, DataError, ImageError
-from captioning.inference.confidence import is_sure
-from captioning.inference.records import name_of
+from captioning.inference.records import REASONS, name_of
 from captioning.inference.writers import CaptionWriter, LeftOut
 from captioning.options import DecodeOptions
 from captioning.runtime.read_ahead import map_ahead
@@ -40,6 +39,7 @@ class Summary:
     known: int = 0  # captions of an earlier run
     written: int = 0
     not_sure: int = 0  # of those written
+    unfamiliar: int = 0  # of those written
     unknown: int = 0  # of those written: without a confidence
     problems: list[str] = field(default_factory=list)  # a sentence for each image that has no caption
     left_out: list[str] = field(default_factory=list)  # a line for each caption of too low a confidence
@@ -52,6 +52,8 @@ class Summary:
             parts.append(f"{self.known:,} there already")
         if self.not_sure:
             parts.append(f"{self.not_sure:,} not sure")
+        if self.unfamiliar:
+            parts.append(f"{self.unfamiliar:,} of unfamiliar pictures")
         if self.unknown:
             parts.append(("" if self.unknown == self.written else f"{self.unknown:,} with ") + "confidence unknown")
         if missing:
@@ -98,19 +100,21 @@ def _add(batch: dict[Path, Any], writer: CaptionWriter, left_out: LeftOut | None
     captions = {image: found for image, found in batch.items() if not isinstance(found, ImageError)}
     summary.problems += [problem_text(image, error) for image, error in batch.items() if image not in captions]
     if left_out:
-        low = {image: each for image, each in captions.items() if left_out.is_too_low(each.confidence)}
+        low = {image: each for image, each in captions.items() if left_out.is_too_low(each.confidence, each.verdict)}
         left_out.add(low)
         captions = {image: each for image, each in captions.items() if image not in low}
     refused = writer.add(captions)
     summary.problems += refused
     summary.written += len(captions) - len(refused)
-    sure = [is_sure(each.confidence) for each in captions.values()]
-    summary.not_sure += sure.count(False)
-    summary.unknown += sure.count(None)
+    verdicts = [each.verdict for each in captions.values()]
+    summary.not_sure += verdicts.count("not sure")
+    summary.unfamiliar += verdicts.count("unfamiliar")
+    summary.unknown += verdicts.count("unknown")
 
 
-def _low_text(image: str, caption: str, confidence: float | None) -> str:
-    return f"{image}: " + ("confidence unknown" if confidence is None else f"{confidence:.2f}") + f", {caption}"
+def _low_text(image: str, caption: str, confidence: float | None, verdict: str) -> str:
+    is_number = confidence is not None and verdict != "unfamiliar"
+    return f"{image}: " + (f"{confidence:.2f}" if is_number else REASONS[verdict]) + f", {caption}"
 
 
 def require_confidence(captioner: Any, search: DecodeOptions, threshold: float) -> None:

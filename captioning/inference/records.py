@@ -4,19 +4,18 @@ import csv
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captioning.inference.confidence import is_sure
 from captioning.runtime.safe_csv import csv_row
 
 if TYPE_CHECKING:
     from captioning.inference.caption import Caption
 
-COLUMNS = ("image", "caption", "confidence", "sure", "score", "alternatives")
+COLUMNS = ("image", "caption", "confidence", "sure", "verdict", "score", "alternatives")
 ALT_LENGTH = 125  # characters
 ALT_PREFIX = re.compile(
     r"(?:(?:this|here|there) is )?(?:an? |the )?(?:black and white |close[- ]?up )?"
@@ -24,7 +23,8 @@ ALT_PREFIX = re.compile(
     re.IGNORECASE,
 )
 ONE_LINE = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
-MARKS = {True: "", False: "\tnot sure", None: "\tconfidence unknown"}  # after a caption that is read as text
+REASONS = {"not sure": "not sure", "unfamiliar": "unfamiliar picture", "unknown": "confidence unknown"}
+ADDED_LATER = ((), ("verdict",), ("sure", "verdict"))  # columns that CSV files of earlier releases lack
 
 Record = dict[str, Any]
 
@@ -48,7 +48,7 @@ def record_of(image: Path, caption: "Caption", *, as_alt_text: bool, several: bo
     """A caption's values by column; `several` adds the next best captions, `attention` each word with its weights."""
     worded = alt_text if as_alt_text else str
     confidence = None if caption.confidence is None else round(caption.confidence, 3)
-    values = (name_of(image), worded(str(caption)), confidence, is_sure(caption.confidence), round(caption.score, 4))
+    values = (name_of(image), worded(str(caption)), confidence, caption.sure, caption.verdict, round(caption.score, 4))
     record: Record = dict(zip(COLUMNS, values, strict=False))
     if several:
         record["alternatives"] = [worded(str(other)) for other in caption.alternatives]
@@ -69,9 +69,14 @@ def texts_of(record: Record) -> list[str]:
     return [record["caption"], *record.get("alternatives", [])]
 
 
+def mark(verdict: str) -> str:
+    """What stands after a caption that is read as text; nothing where it is sure."""
+    return f"\t{REASONS[verdict]}" if verdict in REASONS else ""
+
+
 def _text_lines(record: Record) -> str:
     first, *others = [f"{record['image']}\t{text}" for text in texts_of(record)]
-    return "\n".join([first + MARKS[record["sure"]], *others]) + "\n"
+    return "\n".join([first + mark(record["verdict"]), *others]) + "\n"
 
 
 def json_line(record: Record) -> str:
@@ -83,10 +88,10 @@ def _csv_line(record: Record) -> str:
     return csv_row(" | ".join(cell) if isinstance(cell, list) else cell for cell in record.values())
 
 
-def csv_header(*, several: bool, sure: bool = True) -> str:
-    """The first line of a CSV; files of releases before the column `sure` lack it."""
+def csv_header(*, several: bool, absent: Sequence[str] = ()) -> str:
+    """The first line of a CSV, without the columns in `absent`."""
     columns = COLUMNS if several else COLUMNS[:-1]
-    return csv_row(column for column in columns if sure or column != "sure")
+    return csv_row(column for column in columns if column not in absent)
 
 
 def csv_cells(line: str) -> list[str]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm import tqdm
 
 from captioning.errors import CaptioningError, DataError
-from captioning.inference.confidence import SURE
+from captioning.inference.confidence import SURE, verdict_of
 from captioning.inference.records import (
+    ADDED_LATER,
     READ,
     WRITTEN,
     Record,
@@ -175,7 +176,8 @@ class _Lines(_Writer):
 
     def __init__(self, path: Path, options: OutputOptions, several: bool) -> None:
         super().__init__(options, several)
-        self._path, self._lacks_sure = path, False
+        self._path = path
+        self._absent: tuple[str, ...] = ()
         self.done: set[str] = set()
         self._end = 0  # bytes that are right
         if path.exists() and options.if_exists != "overwrite":
@@ -188,10 +190,11 @@ class _Lines(_Writer):
         for line in whole_lines(path):
             if self._end or not self._header:
                 self.done.add(READ[self._options.kind](line))
-            elif line == csv_header(several=self._several, sure=False):
-                self._lacks_sure = True  # the file keeps the columns that it was begun with
-            elif line != self._header:
-                raise ValueError(f"its columns are {line.strip()}")
+            else:  # the file keeps the columns that it was begun with
+                headers = {csv_header(several=self._several, absent=absent): absent for absent in ADDED_LATER}
+                if line not in headers:
+                    raise ValueError(f"its columns are {line.strip()}")
+                self._absent = headers[line]
             self._end += len(line.encode())
         if path.stat().st_size and not self._end:
             raise ValueError("no line is whole")
@@ -201,8 +204,7 @@ class _Lines(_Writer):
 
     def add(self, captions: Mapping[Path, Any]) -> list[str]:
         records = [self._record(*pair) for pair in captions.items()]
-        if self._lacks_sure:
-            records = [{key: value for key, value in record.items() if key != "sure"} for record in records]
+        records = [{key: value for key, value in record.items() if key not in self._absent} for record in records]
         data = (("" if self._end else self._header) + self._lines(records)).encode()
         with explain_disk_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,7 +257,7 @@ class LeftOut:
 
     def __init__(self, options: OutputOptions, writer: CaptionWriter) -> None:
         self.threshold, self.path = options.threshold, options.left_out
-        self.rows: dict[str, tuple[str, float | None]] = {}  # image -> caption, confidence
+        self.rows: dict[str, tuple[str, float | None, str]] = {}  # image -> caption, confidence, verdict
         self._writer, self._alt_text, self._file = writer, options.alt_text, None
         if self.path:
             as_csv = OutputOptions(output=self.path, alt_text=options.alt_text)
@@ -275,19 +277,21 @@ class LeftOut:
     def _keep(self, path: Path, *, start_anew: bool) -> None:
         lines, kept = list(whole_lines(path)), []
         for line in () if start_anew else lines[1:]:
-            image, caption, confidence, *_ = csv_cells(line)
-            known = float(confidence) if confidence else None
-            if Path(image) not in self._writer and self.is_too_low(known):
+            row = dict(zip(csv_cells(lines[0]), csv_cells(line), strict=True))
+            known = float(row["confidence"]) if row["confidence"] else None
+            verdict = row.get("verdict") or verdict_of(known)
+            if Path(row["image"]) not in self._writer and self.is_too_low(known, verdict):
                 kept.append(line)
-                self.rows[image] = caption, known
+                self.rows[row["image"]] = row["caption"], known, verdict
         if kept:
             atomic_write(path, lines[0] + "".join(kept))
         else:
             path.unlink()
 
-    def is_too_low(self, confidence: float | None) -> bool:
-        """Whether a caption is left out; an unknown confidence is too low for any threshold above 0."""
-        return self.threshold > 0 and (confidence is None or confidence < self.threshold)
+    def is_too_low(self, confidence: float | None, verdict: str) -> bool:
+        """Whether a caption is left out: above 0, any threshold leaves out what is unknown or unfamiliar."""
+        is_low = confidence is None or verdict == "unfamiliar" or confidence < self.threshold
+        return self.threshold > 0 and is_low
 
     def __contains__(self, image: Path) -> bool:
         return name_of(image) in self.rows
@@ -296,6 +300,6 @@ class LeftOut:
         """Notes the captions that are left out."""
         for image, caption in captions.items():
             record = record_of(image, caption, as_alt_text=self._alt_text, several=False, attention=False)
-            self.rows[record["image"]] = record["caption"], caption.confidence
+            self.rows[record["image"]] = record["caption"], caption.confidence, caption.verdict
         if self._file and captions:
             self._file.add(captions)

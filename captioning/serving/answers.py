@@ -12,7 +12,7 @@ from captioning.runtime.safe_csv import csv_row
 from captioning.serving.pool import CaptionerPool, all_beams
 from captioning.serving.session import CaptionSession
 
-COLUMNS = ("image", "caption", "confidence", "sure", "problem")
+COLUMNS = ("image", "caption", "confidence", "sure", "verdict", "problem")
 
 Row = dict[str, Any]
 
@@ -24,6 +24,7 @@ def answer(described: CaptionSession) -> dict[str, Any]:
         "caption": caption.text,
         "confidence": _rounded(caption.confidence),
         "sure": caption.sure,
+        "verdict": caption.verdict,
         "score": _rounded(caption.score),
         "words": [
             {"text": word.text, "probability": _rounded(word.probability), "alternatives": _listed(choices)}
@@ -55,7 +56,7 @@ def search_options(pool: CaptionerPool, bundle: str, changes: Any) -> DecodeOpti
 def caption_each(
     pool: CaptionerPool, bundle: str, paths: Iterable[str], options: DecodeOptions | None = None
 ) -> Iterator[Row]:
-    """A row for every image: its caption, its confidence and whether it is sure, or why it cannot be read.
+    """A row for every image: its caption, its confidence and verdict, or why it cannot be read.
 
     The captioner is taken for one image at a time, so that other requests are answered in between.
     """
@@ -64,7 +65,8 @@ def caption_each(
         try:
             with pool.captioner(bundle) as captioner:
                 found = captioner.caption(path, options or captioner.options)
-            yield row | {"caption": found.text, "confidence": _rounded(found.confidence), "sure": found.sure}
+            about = {"confidence": _rounded(found.confidence), "sure": found.sure, "verdict": found.verdict}
+            yield row | {"caption": found.text, **about}
         except ImageError as error:
             yield row | {"problem": str(error)}
 

@@ -97,6 +97,7 @@ def read_offer(folder: Path) -> Offer:
     scores = _part(card, "scores")
     cider, images = _part(scores, "CIDEr-D"), card.get("images")
     data = str(about.get("data") or "")
+    measured_on = str(about.get("calibrated_on") or data)
     is_inherited = about.get("calibration") == "base model"
     return Offer(
         name,
@@ -104,7 +105,7 @@ def read_offer(folder: Path) -> Offer:
         encoder=str(encoder.get("name") or ""),
         has_encoder=encoder.get("trained") is True and encoder.get("whole", True) is True,
         is_calibrated=bool(config.get("calibration")),
-        calibrated_on=f"that of its base model {about.get('base', '')}" if is_inherited else data,
+        calibrated_on=f"that of its base model {about.get('base', '')}" if is_inherited else measured_on,
         images=images if isinstance(images, int) else 0,
         score=_number(cider, "value"),
         low=_number(cider, "low"),

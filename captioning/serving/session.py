@@ -15,7 +15,6 @@ from captioning.data.images import read_image
 from captioning.errors import CaptioningError, ImageError
 from captioning.evaluation.word_use import CATEGORIES
 from captioning.inference.captioner import ENDING, Caption
-from captioning.inference.confidence import SURE
 from captioning.options import DecodeOptions
 from captioning.serving.adjustments import AS_IT_IS, Adjustments, shown
 from captioning.serving.pool import CaptionerPool, all_beams
@@ -32,7 +31,12 @@ NO_NOUNS = frozenset(" ".join([OTHER_WORDS, *(CATEGORIES[name] for name in ("act
 CONTROLS = tuple(field.name for field in dataclasses.fields(DecodeOptions))
 WORD_CONTROLS = ("force", "forbid")  # several words, written as one text
 
-UNKNOWN = "confidence unknown"
+SURENESS = {
+    "sure": "{:.0%} sure",
+    "not sure": "not sure, {:.0%}",
+    "unfamiliar": "unfamiliar picture",
+    "unknown": "confidence unknown",
+}
 
 Choices = list[list[tuple[str, float]]]  # for every word of a caption and for its end, other words
 
@@ -152,16 +156,15 @@ def _control_of(flag: re.Match[str]) -> str:
     return flag[1].replace("-", " ") if is_control else flag[0]  # a flag that the app is started with stays one
 
 
-def sureness(confidence: float | None) -> str:
+def sureness(confidence: float | None, verdict: str) -> str:
     """How sure a caption is, in a few words."""
-    if confidence is None:
-        return UNKNOWN
-    return f"{confidence:.0%} sure" if confidence >= SURE else f"not sure, {confidence:.0%}"
+    return SURENESS[verdict].format(confidence)
 
 
 def told(described: CaptionSession) -> str:
     """The caption and how sure it is, in one sentence."""
-    return f"{described.caption.text or 'No words'}. {sureness(described.caption.confidence)}"
+    caption = described.caption
+    return f"{caption.text or 'No words'}. {sureness(caption.confidence, caption.verdict)}"
 
 
 def first_noun(caption: Caption) -> int:

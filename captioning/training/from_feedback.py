@@ -81,7 +81,7 @@ def retrain(options: RecipeOptions) -> None:
             parts = bundle.as_saved(parts_of(captioner))
             after = score_splits(parts.captioner(), features, scored, source=data.source, about=facts)
             calibration, notes = choose_calibration(after, captioner, base)
-            parts = replace(parts, calibration=calibration)
+            parts = replace(parts, calibration=calibration, familiarity=after.familiarity)
             facts["calibration"] = "dev" if after.calibration else "base model" if calibration else "none"
             print(f"\n{examples(before, after, splits['corrected'])}\n\n{comparison(before, after)}", *notes, sep="\n")
             files = report_files(progress, after, splits)

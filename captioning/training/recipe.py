@@ -95,7 +95,7 @@ def train(options: RecipeOptions) -> None:
         files["README.md"] = model_card(
             folder.name, scores.cards, examples, **counts, notes=notes, without_data=run.without_data
         )
-        parts = replace(parts, calibration=calibration)
+        parts = replace(parts, calibration=calibration, familiarity=scores.familiarity)
         bundle.save(folder, parts, files=without_data(files) if run.without_data else files, about=facts)
         clear_checkpoints(checkpoints)
     print(f"\nSaved {folder}; its model card is {folder}/README.md.")

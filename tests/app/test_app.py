@@ -187,18 +187,24 @@ def test_play_starts_at_the_first_word_that_is_likely_a_noun():
 
 
 def test_how_sure_is_said_in_words(seen, photo):
-    for confidence, says in ((0.83, "83% sure"), (0.2, "not sure, 20%"), (None, "confidence unknown")):
-        caption = dataclasses.replace(seen.caption, confidence=confidence)
+    for confidence, familiar, says in (
+        (0.83, True, "83% sure"),
+        (0.2, None, "not sure, 20%"),
+        (0.83, False, "unfamiliar picture"),
+        (None, None, "confidence unknown"),
+    ):
+        caption = dataclasses.replace(seen.caption, confidence=confidence, familiar=familiar)
         fresh = dataclasses.replace(seen, captions=(caption,), data="holiday")
         assert f">{says}</span>" in rendering.detail(fresh, 0)
         assert "of its own kind (holiday)" in rendering.detail(fresh, 0)
         assert session.told(fresh).endswith(f". {says}")
-        row = {"image": "a.png", "caption": "a dog", "confidence": confidence, "problem": None}
+        row = {"image": "a.png", "caption": "a dog", "confidence": confidence, "verdict": caption.verdict}
+        row["problem"] = None
         assert f">{says}</span>" in tables.batch_table([row], [photo])
 
 
 def test_a_long_file_name_breaks_between_its_words(photo):
-    row = {"image": "my_<b>-trip 2.copy.jpg", "caption": "", "confidence": None, "problem": None}
+    row = {"image": "my_<b>-trip 2.copy.jpg", "caption": "", "confidence": None, "verdict": "unknown", "problem": None}
     broken = "my_<wbr>&lt;b&gt;-<wbr>trip <wbr>2.copy<wbr>.jpg"
     assert f'<span class="file">{broken}</span>' in tables.batch_table([row], [photo])
 

@@ -18,6 +18,7 @@ from captioning.data.tokenizer import SPECIAL_WORDS
 from captioning.decoder.model import CaptionModel, ModelConfig, count_weights
 from captioning.errors import BundleError
 from captioning.inference import bundle, bundle_files
+from captioning.inference.familiarity import Familiarity
 from captioning.inference.weights_file import validate_hdf5
 from tests.inference.test_bundle import assert_refused, config_of, replace_file, write_config
 
@@ -96,9 +97,16 @@ def test_endless_text_is_not_read(copy, name):
     assert_refused(copy, f"{name} has more than 4 MB")
 
 
+KNOWN = Familiarity(np.eye(2, dtype="float32"), 0.5).record()
 CONFIGS = {  # what config.json says at a place, and a part of the sentence that refuses it
     "NaN in the calibration": (("calibration",), {"bias": float("nan"), "likelihood": 0, "agreement": 0}, "NaN"),
     "a calibration without bound": (("calibration",), {"bias": 1e300, "likelihood": 1, "agreement": 1}, "too large"),
+    "NaN in the familiarity": (("familiarity",), KNOWN | {"limit": float("nan")}, "NaN"),
+    "a familiarity without a limit": (("familiarity",), {"depth": 1}, "limit is missing|'limit' is missing"),
+    "a familiarity of another depth": (("familiarity",), KNOWN, "another depth"),
+    "a familiarity that is a list": (("familiarity",), [1], "does not describe a captioner"),
+    "half a direction": (("familiarity",), KNOWN | {"directions": "AA=="}, "not whole"),
+    "NaN in a direction": (("familiarity",), KNOWN | {"directions": "AH4AAA=="}, "not of length 1"),
     "a huge probe": (("encoder", "probe"), [10**400] * 8, "64 bits"),
     "an infinite probe": (("encoder", "probe"), [float("inf")] * 8, "Infinity"),
     "an infinite probe as text": (("encoder", "probe"), ["inf"] * 8, "probe"),

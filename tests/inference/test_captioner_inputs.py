@@ -9,6 +9,7 @@ from PIL import Image
 
 from captioning.errors import CaptioningError, ImageError
 from captioning.inference import captioner as room
+from captioning.inference.confidence import SURE
 from captioning.options import DecodeOptions
 from tests.inference.test_captioner import GREEDY, THREE, assert_same
 
@@ -123,6 +124,18 @@ def test_a_caption_is_shown_in_a_line(captions):
     assert len(repr([caption] * 3)) < 3 * 120
 
 
-def test_a_caption_is_sure_from_one_half_on(captions):
-    sure = [dataclasses.replace(captions[0], confidence=value).sure for value in (0.49, 0.5, None)]
-    assert sure == [False, True, None]
+@pytest.mark.parametrize(
+    ("confidence", "familiar", "sure", "verdict"),
+    [
+        (SURE - 0.01, None, False, "not sure"),
+        (SURE, None, True, "sure"),
+        (SURE, True, True, "sure"),
+        (0.99, False, False, "unfamiliar"),
+        (None, False, False, "unfamiliar"),
+        (None, True, None, "unknown"),
+        (None, None, None, "unknown"),
+    ],
+)
+def test_what_is_said_of_a_caption(captions, confidence, familiar, sure, verdict):
+    caption = dataclasses.replace(captions[0], confidence=confidence, familiar=familiar)
+    assert (caption.sure, caption.verdict) == (sure, verdict)

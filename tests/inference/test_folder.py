@@ -13,6 +13,7 @@ from PIL import Image
 
 from captioning.errors import CaptioningError, DataError, ImageError
 from captioning.inference import folder as album
+from captioning.inference.caption import Caption
 from captioning.inference.confidence import Calibration
 from captioning.inference.folder import (
     LISTED,
@@ -29,16 +30,8 @@ from captioning.options import DecodeOptions
 SEARCH = DecodeOptions()
 
 
-@dataclasses.dataclass
-class Said:
-    text: str
-    confidence: float | None = None
-    score: float = -0.5
-    words: tuple = ()
-    alternatives: tuple = ()
-
-    def __str__(self):
-        return self.text
+def said(text):
+    return Caption(text, (), -0.5)
 
 
 class Parrot:
@@ -55,7 +48,7 @@ class Parrot:
         if self.patience < 0:
             raise KeyboardInterrupt
         self.seen.append(len(pixels))
-        return [Said(f"number {picture[0, 0, 0]}") for picture in pixels]
+        return [said(f"number {picture[0, 0, 0]}") for picture in pixels]
 
 
 class CaptionerPool(dict):
@@ -119,7 +112,7 @@ def test_batches_hold_readable_images_alone(images):
 
 
 def test_what_is_in_the_book_is_not_captioned_again(images):
-    parrot, book = Parrot(), CaptionerPool({image: Said("known") for image in images[4:]})
+    parrot, book = Parrot(), CaptionerPool({image: said("known") for image in images[4:]})
     caption_folder(by(parrot), images, book)
     assert parrot.seen == [3]
     assert texts(book)["07"] == "known"
@@ -200,9 +193,9 @@ def test_captions_of_too_low_a_confidence_are_left_out_and_counted(images, tmp_p
     output = tmp_path / "captions.csv"
     summary = _write(Doubtful(), images, output, min_confidence=0.3)
     assert output.read_text().count("number") == 7
-    assert (summary.written, summary.not_sure, len(summary.left_out)) == (7, 1, 3)
+    assert (summary.written, summary.not_sure, len(summary.left_out)) == (7, 3, 3)
     first, *lines, last = summary.text(f" in {output}", tmp_path / "captions-left-out.csv").splitlines()
-    assert first == f"7 captions in {output}, 1 not sure, 4 left out:"
+    assert first == f"7 captions in {output}, 3 not sure, 4 left out:"
     assert lines[0] == f"  {images[3]} is empty; copy or download it again."
     assert lines[1:] == [f"  {images[number]}: 0.{number}0, number {10 * number}" for number in range(3)]
     assert last == f"  {tmp_path}/captions-left-out.csv lists these too."
@@ -229,6 +222,7 @@ def test_what_was_left_out_is_not_captioned_again_until_the_threshold_is_lowered
         (Summary(written=41, not_sure=29), "41 captions in c.csv, 29 not sure."),
         (Summary(written=1), "1 caption in c.csv."),
         (Summary(written=3, unknown=3), "3 captions in c.csv, confidence unknown."),
+        (Summary(written=3, not_sure=1, unfamiliar=2), "3 captions in c.csv, 1 not sure, 2 of unfamiliar pictures."),
         (Summary(written=3, unknown=2), "3 captions in c.csv, 2 with confidence unknown."),
         (Summary(known=1200), "0 new captions in c.csv, 1,200 there already."),
     ],
@@ -273,7 +267,7 @@ def test_progress_is_for_terminals_alone(images, monkeypatch, capsys):
     caption_folder(by(Parrot()), images, CaptionerPool())
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    caption_folder(by(Parrot()), images, CaptionerPool({image: Said("known") for image in images[:5]}))
+    caption_folder(by(Parrot()), images, CaptionerPool({image: said("known") for image in images[:5]}))
     told = capsys.readouterr().err
     assert "11/11" in told
     assert "image/s" in told

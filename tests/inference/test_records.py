@@ -1,31 +1,31 @@
 """A caption as alternative text is one short sentence; its record says how sure it is, or that this is unknown."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captioning.inference.caption import Caption
 from captioning.inference.records import ALT_LENGTH, COLUMNS, WRITTEN, alt_text, csv_cells, csv_header, record_of
 
 
-def record(confidence, text="a dog"):
-    caption = type("Said", (SimpleNamespace,), {"__str__": lambda self: text})
-    found = caption(confidence=confidence, score=-0.25, alternatives=())
+def record(confidence, text="a dog", familiar=None):
+    found = Caption(text, (), -0.25, confidence=confidence, familiar=familiar)
     return record_of(Path("a.png"), found, as_alt_text=False, several=False, attention=False)
 
 
 @pytest.mark.parametrize(
-    ("confidence", "sure", "text", "table", "line"),
+    ("confidence", "familiar", "sure", "text", "table", "line"),
     [
-        (0.5, True, "", "0.5,True", '"confidence": 0.5, "sure": true'),
-        (0.12345, False, "\tnot sure", "0.123,False", '"confidence": 0.123, "sure": false'),
-        (None, None, "\tconfidence unknown", '"",""', '"confidence": null, "sure": null'),
+        (0.7, True, True, "", '0.7,True,"sure"', '"confidence": 0.7, "sure": true, "verdict": "sure"'),
+        (0.12345, None, False, "\tnot sure", '0.123,False,"not sure"', '0.123, "sure": false, "verdict": "not sure"'),
+        (0.9, False, False, "\tunfamiliar picture", '0.9,False,"unfamiliar"', '"sure": false, "verdict": "unfamiliar"'),
+        (None, None, None, "\tconfidence unknown", '"","","unknown"', 'null, "sure": null, "verdict": "unknown"'),
     ],
 )
-def test_every_format_says_whether_a_caption_is_sure_or_that_this_is_unknown(confidence, sure, text, table, line):
-    found = record(confidence)
+def test_every_format_has_the_verdict_on_a_caption(confidence, familiar, sure, text, table, line):
+    found = record(confidence, familiar=familiar)
     assert found["sure"] is sure
     assert WRITTEN["text"](found) == WRITTEN["txt"](found) == f"a.png\ta dog{text}\n"
     assert WRITTEN["csv"](found) == f'"a.png","a dog",{table},-0.25\n'
@@ -33,12 +33,13 @@ def test_every_format_says_whether_a_caption_is_sure_or_that_this_is_unknown(con
 
 
 def test_cells_come_back_as_they_were():
-    assert csv_cells(WRITTEN["csv"](record(0.5, "=1+1"))) == ["a.png", "=1+1", "0.5", "True", "-0.25"]
+    assert csv_cells(WRITTEN["csv"](record(0.7, "=1+1"))) == ["a.png", "=1+1", "0.7", "True", "sure", "-0.25"]
 
 
 def test_the_header_names_the_columns():
     assert csv_cells(csv_header(several=True)) == list(COLUMNS)
-    assert csv_cells(csv_header(several=False, sure=False)) == ["image", "caption", "confidence", "score"]
+    before = csv_header(several=False, absent=("sure", "verdict"))
+    assert csv_cells(before) == ["image", "caption", "confidence", "score"]
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,7 @@ import csv
 import io
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioning.errors import CaptioningError, DataError, StorageError
+from captioning.inference.caption import Caption, Word
+from captioning.inference.confidence import SURE
 from captioning.inference.records import name_of
 from captioning.inference.writers import LeftOut, OutputOptions, open_writer
 from captioning.runtime.safe_csv import FORMULA, csv_row
@@ -23,21 +23,9 @@ WIDE = "".join(chr(ord(sign) + 0xFEE0) for sign in "=+-@")  # as they are typed 
 GRID = np.array([[0.25, 0.5], [0.125, 0.125]], "float32")
 
 
-@dataclass
-class Said:
-    text: str
-    words: list
-    alternatives: tuple
-    confidence: float | None
-    score: float = -0.25
-
-    def __str__(self):
-        return self.text
-
-
-def said(text: str, confidence: float | None = 0.8, others: tuple[str, ...] = ()) -> Said:
-    words = [SimpleNamespace(text=word, probability=0.5, attention=GRID) for word in text.split()]
-    return Said(text, words, tuple(said(other) for other in others), confidence)
+def said(text: str, confidence: float | None = 0.8, others: tuple[str, ...] = (), **more: bool) -> Caption:
+    words = tuple(Word(word, 0.5, GRID) for word in text.split())
+    return Caption(text, words, -0.25, tuple(said(other) for other in others), confidence, **more)
 
 
 def write(options: OutputOptions, captions: dict, *, several: bool = False) -> list[str]:
@@ -103,9 +91,9 @@ def test_a_table_on_the_terminal_has_one_header(capsys):
         for name in ("a.png", "b.png"):
             book.add({Path(name): said("a dog")})
     assert capsys.readouterr().out.splitlines() == [
-        '"image","caption","confidence","sure","score"',
-        '"a.png","a dog",0.8,True,-0.25',
-        '"b.png","a dog",0.8,True,-0.25',
+        '"image","caption","confidence","sure","verdict","score"',
+        '"a.png","a dog",0.8,True,"sure",-0.25',
+        '"b.png","a dog",0.8,True,"sure",-0.25',
     ]
 
 
@@ -117,7 +105,7 @@ def test_what_a_csv_holds(tmp_path):
     write(OutputOptions(output=output), {"a.png": said('a "big" dog, 犬', None, ("x", "y"))}, several=True)
     with open(output, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    values = {"image": "a.png", "caption": 'a "big" dog, 犬', "confidence": "", "sure": ""}
+    values = {"image": "a.png", "caption": 'a "big" dog, 犬', "confidence": "", "sure": "", "verdict": "unknown"}
     assert rows == [values | {"score": "-0.25", "alternatives": "x | y"}]
 
 
@@ -125,7 +113,7 @@ def test_what_a_json_line_holds(tmp_path):
     output = tmp_path / "captions.jsonl"
     write(OutputOptions(output=output, attention=True, alt_text=True), {"a.png": said("a dog", 0.81234)})
     record = json.loads(output.read_text("utf-8"))
-    assert list(record) == ["image", "caption", "confidence", "sure", "score", "words"]
+    assert list(record) == ["image", "caption", "confidence", "sure", "verdict", "score", "words"]
     assert (record["caption"], record["confidence"], record["sure"]) == ("A dog.", 0.812, True)
     assert record["words"][1] == {"text": "dog", "probability": 0.5, "attention": [[0.25, 0.5], [0.125, 0.125]]}
 
@@ -206,14 +194,16 @@ def test_a_place_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_a_csv_of_before_the_column_sure_keeps_its_columns(tmp_path, several):
+@pytest.mark.parametrize(("columns", "cells"), [("", ""), (',"sure"', ',"False"')])
+def test_a_csv_of_before_the_columns_sure_and_verdict_keeps_its_columns(tmp_path, several, columns, cells):
     output = tmp_path / "captions.csv"
-    header = '"image","caption","confidence","score"' + (',"alternatives"' if several else "")
-    old = header + '\n"a.png","first",0.8,-0.25' + (',"x"' if several else "") + "\n"
+    header = f'"image","caption","confidence"{columns},"score"' + (',"alternatives"' if several else "")
+    old = header + f'\n"a.png","first",0.8{cells},-0.25' + (',"x"' if several else "") + "\n"
     output.write_text(old)
     captions = {"a.png": said("second", 0.3, ("y",)), "b.png": said("second", 0.3, ("y",))}
     write(OutputOptions(output=output), captions, several=several)
-    assert output.read_text() == old + '"b.png","second",0.3,-0.25' + (',"y"' if several else "") + "\n"
+    fresh = f'"b.png","second",0.3{cells},-0.25'.replace('"False"', "False")
+    assert output.read_text() == old + fresh + (',"y"' if several else "") + "\n"
 
 
 # Captions of too low a confidence
@@ -226,7 +216,7 @@ def test_a_csv_of_before_the_column_sure_keeps_its_columns(tmp_path, several):
         ({"output": Path("a/b.csv"), "alt_text": True}, 0, None),
         ({"output": Path("a/b.json"), "min_confidence": 0.7}, 0.7, Path("a/b-left-out.csv")),
         ({"sidecar": True}, 0, None),
-        ({"sidecar": True, "alt_text": True}, 0.5, Path("left-out.csv")),
+        ({"sidecar": True, "alt_text": True}, SURE, Path("left-out.csv")),
         ({"sidecar": True, "alt_text": True, "min_confidence": 0.0}, 0, None),
         ({"min_confidence": 0.7}, 0.7, None),
     ],
@@ -242,8 +232,9 @@ def low(tmp_path, writer=(), confidence=0.5, **options) -> LeftOut:
 
 def test_what_is_too_low(tmp_path):
     judge = low(tmp_path).is_too_low
-    assert [judge(value) for value in (0.49, 0.5, 1.0, None)] == [True, False, False, True]
-    assert not LeftOut(OutputOptions(), ()).is_too_low(None)
+    assert [judge(value, "sure") for value in (0.49, 0.5, 1.0, None)] == [True, False, False, True]
+    assert judge(1.0, "unfamiliar")
+    assert not LeftOut(OutputOptions(), ()).is_too_low(None, "unfamiliar")
 
 
 def test_captions_left_out_are_listed_in_a_file_which_is_resumed(tmp_path):
@@ -251,14 +242,27 @@ def test_captions_left_out_are_listed_in_a_file_which_is_resumed(tmp_path):
     low(tmp_path, alt_text=True).add(captions)
     file = tmp_path / "c-left-out.csv"
     header, *lines = file.read_text().splitlines()
-    assert header == '"image","caption","confidence","sure","score"'
-    assert lines[0] == '"\'=a.png","A dog.",0.2,False,-0.25'
+    assert header == '"image","caption","confidence","sure","verdict","score"'
+    assert lines[0] == '"\'=a.png","A dog.",0.2,False,"not sure",-0.25'
     file.write_bytes(file.read_bytes() + b'"half a li')
     again = low(tmp_path)
     assert [image in again for image in captions] == [True] * 3
-    assert again.rows["c.png"] == ("X.", None)
+    assert again.rows["c.png"] == ("X.", None, "unknown")
     again.add({Path("d.png"): said("a man", 0.1)})
     assert len(file.read_text().splitlines()) == 5
+
+
+def test_an_unfamiliar_picture_stays_left_out_at_every_threshold(tmp_path):
+    low(tmp_path).add({Path("a.png"): said("a dog", 0.9, familiar=False)})
+    assert '0.9,False,"unfamiliar",-0.25' in (tmp_path / "c-left-out.csv").read_text()
+    assert low(tmp_path, confidence=0.1).rows == {"a.png": ("a dog", 0.9, "unfamiliar")}
+
+
+def test_a_row_of_before_the_column_verdict_is_judged_by_its_confidence(tmp_path):
+    file = tmp_path / "c-left-out.csv"
+    file.write_text('"image","caption","confidence","sure","score"\n"a.png","x",0.4,False,-1\n"b.png","y","","",-1\n')
+    assert low(tmp_path).rows == {"a.png": ("x", 0.4, "not sure"), "b.png": ("y", None, "unknown")}
+    assert list(low(tmp_path, confidence=0.3).rows) == ["b.png"]
 
 
 def test_a_row_is_dropped_once_its_image_has_a_caption_or_its_confidence_will_do(tmp_path):

@@ -57,10 +57,11 @@ def test_both_answers_say_whether_a_caption_is_sure(pool, photo):
     answer = answers.answer(session.describe(pool, "small", photo, options))
     [row] = answers.caption_each(pool, "small", [photo], options)
     assert answer["sure"] is row["sure"] is True
+    assert answer["verdict"] == row["verdict"] == "sure"
     assert answer["caption"] == row["caption"]
     assert len(answer["alternatives"]) == 1
     assert json.loads(answers.rows_json([row])) == [row]
-    assert answers.rows_csv([row]).splitlines()[0].replace('"', "") == "image,caption,confidence,sure,problem"
+    assert answers.rows_csv([row]).splitlines()[0].replace('"', "") == "image,caption,confidence,sure,verdict,problem"
 
 
 def test_no_row_is_written_with_a_number_that_json_has_not(pool):
