@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: train app test test-whole test-long test-jax test-torch test-ray bench clean
+.PHONY: train app web test test-whole test-long test-jax test-torch test-ray bench clean
 
 train: .venv/installed
 	$(VENV)/python train.py --dataset scenes --overwrite
 
 app: .venv/installed
 	$(VENV)/python app_gradio.py
+
+web: .venv/installed  # needs Node.js; writes web/dist, a folder for any static host
+	$(VENV)/python -m web.build
 
 test: .venv/developer
 	$(VENV)/ruff check .
@@ -39,7 +42,7 @@ test-ray: .venv/developer  # pip install '.[ray]' first
 	$(VENV)/python -m pytest tests/extras/test_ray_engine.py -m "slow or not slow"
 
 bench: .venv/developer  # BENCH=--write puts the results into benchmarks/README.md
-	for name in training first_step features decoding one_photo startup memory gpu; do \
+	for name in training first_step features decoding one_photo engines startup memory gpu; do \
 		$(VENV)/python -m benchmarks.$$name $(BENCH) || exit; done
 
 .venv/installed: requirements.txt
