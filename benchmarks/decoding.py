@@ -27,7 +27,8 @@ def untrained(config: Any = None) -> Any:
     """A captioner of the default widths with random weights, its head's weights enlarged."""
     import keras
 
-    from captioning.decoder.model import CaptionModel, config_for
+    from captioning.decoder.config import config_for
+    from captioning.decoder.model import CaptionModel
 
     keras.utils.set_random_seed(0)
     model = CaptionModel(config or config_for(ModelOptions(), 2540, (0, 49, 1280)))
@@ -76,8 +77,9 @@ def measure(quick: bool) -> Tables:
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
-    from captioning.decoder.model import ModelConfig
-    from captioning.decoder.search import CaptionSearch, SearchRules
+    from captioning.decoder.compiled_search import CaptionSearch
+    from captioning.decoder.config import ModelConfig
+    from captioning.decoder.search import SearchRules
     from captioning.options import DecodeOptions
 
     count, rounds = (4, 2) if quick else (64, 4)
@@ -102,7 +104,8 @@ def measure(quick: bool) -> Tables:
 def measure_search(decoder: Any, grids: np.ndarray, rounds: int) -> list[Row]:
     """Our search on all grids at once, one by one, and without early stopping; the plain search on a few grids."""
     from benchmarks.plain_search import Compiled, search_one
-    from captioning.decoder.search import CaptionSearch, SearchRules
+    from captioning.decoder.compiled_search import CaptionSearch
+    from captioning.decoder.search import SearchRules
 
     model, options = decoder.model, decoder.rules.options
     never = CaptionSearch(model, SearchRules(replace(options, min_length=options.max_length)), jit=True)

@@ -28,7 +28,7 @@ from captioning.errors import CaptioningError
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "benchmarks" / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow", "gradio")
+PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "onnxruntime", "jax", "torch", "numpy", "pillow", "gradio")
 BACKENDS = ("tensorflow", "jax", "torch")
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # by several workers
 MB = 1e6

@@ -74,7 +74,7 @@ def row_by_row(inputs: dict[str, np.ndarray], targets: np.ndarray) -> tuple[np.n
 
 def config_of(size: Size, dropout: float = 0.4) -> Any:
     """The network's configuration."""
-    from captioning.decoder.model import ModelConfig
+    from captioning.decoder.config import ModelConfig
 
     widths = size.features, size.attention, size.lstm, size.embedding
     return ModelConfig(size.words, size.regions, size.depth, *widths, dropout=dropout)

@@ -19,22 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["Caption", "Captioner", "CaptioningError", "load"]
 __version__ = "0.2.0"
 
-ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 IN_THE_BOX = "flickr8k"  # the captioner that comes along
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"  # of a checkout
+PACKAGED = Path(__file__).parent / "in_the_box"  # where an installed wheel has it
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides TensorFlow's start-up messages
 
 
 def __getattr__(name: str) -> object:
-    """The classes, imported when they are first asked for: Captioner needs Keras, which takes seconds."""
+    """The classes, imported when they are first asked for: they need NumPy."""
     if name == "Caption":
         from captioning.inference.caption import Caption
 
         return Caption
     if name == "Captioner":
-        from captioning.runtime.keras_import import import_keras
-
-        import_keras()
         from captioning.inference.captioner import Captioner
 
         return Captioner
@@ -45,23 +43,25 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(path: str | Path | None = None, *others: str | Path, encoder_weights: str = "imagenet") -> "Captioner":
+def load(
+    path: str | Path | None = None, *others: str | Path, encoder_weights: str = "imagenet", engine: str = "auto"
+) -> "Captioner":
     """The captioner of a bundle folder, or an ensemble of several; without one, the captioner that comes along.
 
+    It computes on ONNX Runtime where the bundle holds its graphs, else on Keras; `engine` "onnx" or "keras" decides.
     `encoder_weights` is a weights file for a frozen encoder, or "imagenet", which Keras downloads.
     """
-    from captioning.runtime.keras_import import import_keras
-
-    folder = _in_the_box() if path is None else path
-    import_keras()
     from captioning.inference.bundle import load as load_bundle
 
-    return load_bundle(folder, *others, encoder_weights=encoder_weights)
+    folder = in_the_box() if path is None else path
+    return load_bundle(folder, *others, encoder_weights=encoder_weights, engine=engine)
 
 
-def _in_the_box() -> Path:
-    if (ARTIFACTS / IN_THE_BOX / "config.json").is_file():
-        return ARTIFACTS / IN_THE_BOX
+def in_the_box() -> Path:
+    """The folder of the captioner that comes along, in a checkout or in an installed package."""
+    for folder in (ARTIFACTS / IN_THE_BOX, PACKAGED):
+        if (folder / "config.json").is_file():
+            return folder
     raise BundleError(
         f"No captioner was named and none lies in {ARTIFACTS}; give the folder of one: "
         'captioning.load("artifacts/flickr8k"), from a clone of the project.'

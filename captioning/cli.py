@@ -1,4 +1,4 @@
-"""The command line: train, caption, attention, app, evaluate, calibrate, compare, check, doctor.
+"""The command line: train, caption, undo, attention, app, evaluate, calibrate, compare, check, doctor, export.
 
 Parses, calls one function, prints; the modules that need Keras are imported only then.
 """
@@ -9,13 +9,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import captioning
 from captioning.arguments import IN_THE_BOX, PROGRAM, build_parser
 from captioning.errors import CaptioningError
-from captioning.options import DataOptions, EngineOptions
+from captioning.options import ENGINES, CaptionEngineOptions, DataOptions
 from captioning.runtime.environment import explain_missing_packages
 from captioning.runtime.flags import from_flags
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         flags.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        with explain_missing_packages():
+        with explain_missing_packages(flags.command):
             return _commands()[flags.command](flags)
     except CaptioningError as error:
         _tell(str(error))
@@ -42,6 +43,7 @@ def _commands() -> dict[str, Callable[[argparse.Namespace], int]]:
     return {
         "train": _train,
         "caption": _caption,
+        "undo": _undo,
         "attention": _attention,
         "app": _app,
         "evaluate": _evaluate,
@@ -49,6 +51,7 @@ def _commands() -> dict[str, Callable[[argparse.Namespace], int]]:
         "compare": _compare,
         "check": _check,
         "doctor": _doctor,
+        "export": _export,
     }
 
 
@@ -57,17 +60,19 @@ def _tell(sentence: str) -> None:
 
 
 def _bundles(flags: argparse.Namespace) -> list[Path]:
-    bundles = [Path(each) for each in flags.bundle or [IN_THE_BOX]]
-    if not flags.bundle and not bundles[0].exists():  # called from elsewhere
-        bundles = [Path(captioning.__file__).resolve().parents[1] / IN_THE_BOX]
-    return bundles
+    nearby = Path(IN_THE_BOX)  # in a checkout, and shorter to read
+    return [Path(each) for each in flags.bundle or [nearby if nearby.exists() else captioning.in_the_box()]]
 
 
 def _load(flags: argparse.Namespace, *bundles: Path) -> Any:
+    from captioning.inference.bundle import runs_on_onnx
     from captioning.runtime.keras_import import import_keras_alone
 
-    import_keras_alone()
-    return captioning.load(*(bundles or _bundles(flags)), encoder_weights=flags.encoder_weights)
+    folders = bundles or _bundles(flags)
+    engine = flags.engine if flags.engine in ENGINES else "auto"  # not given, or ray
+    if not runs_on_onnx(folders, engine):
+        import_keras_alone()
+    return captioning.load(*folders, encoder_weights=flags.encoder_weights, engine=engine)
 
 
 def _dataset(flags: argparse.Namespace) -> Any:
@@ -75,7 +80,8 @@ def _dataset(flags: argparse.Namespace) -> Any:
     from captioning.data.load import load_dataset
 
     columns = {name: getattr(flags, name) for name in ("images", "image_column", "caption_column")}
-    return load_dataset(DataOptions(data=flags.data or ".", **columns), Path("data"), seed=0)
+    options, language = DataOptions(data=flags.data or ".", **columns), getattr(flags, "language", None) or ""
+    return load_dataset(options, Path("data"), seed=0, language=language)
 
 
 def _train(flags: argparse.Namespace) -> int:
@@ -85,10 +91,11 @@ def _train(flags: argparse.Namespace) -> int:
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
-    from captioning.training import from_feedback, recipe
+    from captioning.training import from_feedback, languages, recipe
 
+    extends = languages.add_languages if options.run.add_languages else recipe.train
     try:
-        (from_feedback.retrain if options.run.from_feedback else recipe.train)(options)
+        (from_feedback.retrain if options.run.from_feedback else extends)(options)
     except KeyboardInterrupt:
         _tell("Stopped at once; what was last saved is kept.")
         return 130
@@ -102,7 +109,8 @@ def _app(flags: argparse.Namespace) -> int:
     service = server.Service.asked(flags)
     folders = flags.bundle or find_bundles(flags.artifacts, flags.encoder_weights)
     strict = bool(flags.bundle)
-    server.serve(folders, service, encoder_weights=flags.encoder_weights, feedback=flags.feedback, strict=strict)
+    options = {"encoder_weights": flags.encoder_weights, "engine": flags.engine}
+    server.serve(folders, service, **options, feedback=flags.feedback, strict=strict)
     return 0
 
 
@@ -110,9 +118,9 @@ def _caption(flags: argparse.Namespace) -> int:
     from captioning.inference.folder import caption_folder, caption_images, find_images_in, require_confidence
     from captioning.inference.writers import LeftOut, OutputOptions, open_writer
 
-    engine = from_flags(flags, EngineOptions())
-    names = ("format", "output", "sidecar", "if_exists", "alt_text", "attention", "min_confidence")
-    options = OutputOptions(**{name: getattr(flags, name) for name in names})
+    engine = from_flags(flags, CaptionEngineOptions())
+    given = {entry.name: getattr(flags, entry.name) for entry in fields(OutputOptions)}
+    options = OutputOptions(**given | {"language": flags.language or ""})
     images = find_images_in(flags.paths)
     if engine.engine == "ray":
         from captioning.extras import ray_engine
@@ -120,16 +128,28 @@ def _caption(flags: argparse.Namespace) -> int:
         ray_engine.require_ray()
     captioner = _load(flags)  # with Ray too: for its search, and to refuse a bundle that workers could not load
     search = from_flags(flags, captioner.options)
-    require_confidence(captioner, search, options.threshold)
-    caption = functools.partial(caption_images, captioner, search=search)
+    require_confidence(captioner.speaking(search.language), search, options.threshold)
+    caption = functools.partial(caption_images, captioner, search=search, begin=flags.begin)
     if engine.engine == "ray":
         load = functools.partial(captioning.load, *_bundles(flags), encoder_weights=flags.encoder_weights)
-        caption = functools.partial(ray_engine.caption_images, load, search=search, workers=engine.workers)
+        caption = functools.partial(
+            ray_engine.caption_images, load, search=search, workers=engine.workers, begin=flags.begin
+        )
     with open_writer(options, several=search.num_captions > 1) as writer:
         summary = caption_folder(caption, images, writer, LeftOut(options, writer))
     if options.place or len(images) > 1 or summary.problems or summary.left_out:
         _tell(summary.text(options.place, options.left_out))
+    if summary.written and options.journal_path:
+        _tell(f"{PROGRAM} undo {options.journal_path} takes this back.")
     return 1 if summary.problems else 0
+
+
+def _undo(flags: argparse.Namespace) -> int:
+    from captioning.inference.metadata.changes import undo
+
+    undone, earlier = undo(flags.journal)
+    _tell(undone.text(earlier))
+    return 1 if undone.problems else 0
 
 
 def _tell_left_out(problems: Sequence[str], total: int) -> None:
@@ -228,3 +248,19 @@ def _doctor(flags: argparse.Namespace) -> int:
     findings = examine(captioner, about, split)
     print(*(finding.text() for finding in findings), sep="\n")
     return 0 if all(finding.healthy for finding in findings) else 1
+
+
+def _export(flags: argparse.Namespace) -> int:
+    from captioning.evaluation.scoring import images_of, score_files
+    from captioning.extras import export
+
+    if flags.format is None and (flags.output or flags.int8 or flags.data):
+        raise CaptioningError("--output, --int8 and --data belong to --format; add --format onnx.")
+    if flags.format and not flags.output:
+        raise CaptioningError(f"--format {flags.format} needs --output DIR, the folder of the files.")
+    score = functools.partial(score_files, images_of(_dataset(flags)[0], flags.split)) if flags.data else None
+    if flags.format is None:
+        print(export.into_bundle(flags.bundle))
+    else:
+        print(export.to_folder(flags.bundle, flags.output, flags.format, int8=flags.int8, score=score))
+    return 0

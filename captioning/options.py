@@ -4,6 +4,7 @@ A field's `help` is its flag's help. flags.py makes the flags. Nothing heavy is 
 """
 
 import math
+import re
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -12,7 +13,8 @@ from captioning.errors import CaptioningError
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("greedy", "beam", "sample")
-ENGINES = ("local", "ray")
+ENGINES = ("auto", "onnx", "keras")
+PLACES = ("local", "ray")
 TYPES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -79,6 +81,11 @@ def _check_choices(record: Any) -> None:
         choices = entry.metadata.get("choices")
         if choices:
             _require(getattr(record, name) in choices, name, getattr(record, name), "one of " + ", ".join(choices))
+
+
+def is_language(code: str) -> bool:
+    """Whether a text is a language's code such as de or zh-hant, in lower case."""
+    return re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]{2,8}){0,2}", code) is not None
 
 
 def _at_least_one(value: int) -> bool:
@@ -218,6 +225,7 @@ class DecodeOptions:
     forbid: tuple[str, ...] = option((), "words no caption may contain")
     sampling_seed: int = option(0, "seed of the sampling")
     mirrored: bool = option(False, "average the features with those of the mirror image, at twice the encoding time")
+    language: str = option("", "language of the caption, such as de, where the captioner has several; default: its own")
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -228,6 +236,8 @@ class DecodeOptions:
         _check(self, "0 or more", _not_negative, "top_k", "sampling_seed")
         _check(self, "more than 0", lambda value: 0 < value < math.inf, "temperature", "repetition_penalty")
         _check(self, "more than 0, up to 1", lambda value: 0 < value <= 1, "top_p")
+        is_code = "a code such as de or zh-hant, in lower case,"
+        _check(self, is_code, lambda code: not code or is_language(code), "language")
         _check(self, f"at most --max-length {self.max_length}", lambda value: value <= self.max_length, "min_length")
         room = self.num_beams if self.strategy == "beam" else 1 if self.strategy == "greedy" else self.num_captions
         _check(self, f"at most {room} with this strategy", lambda value: value <= room, "num_captions")
@@ -242,6 +252,7 @@ class RunOptions:
     from_feedback: str = option("", "feedback database; --bundle is fine-tuned on its corrections")
     bundle: str = option("", "bundle to start from; it is left unchanged; prints the defaults that few images get")
     decoder_from: str = option("", "bundle whose decoder is copied; its encoder may be another one")
+    add_languages: tuple[str, ...] = option((), "languages of the data to add to --bundle; all else in it is kept")
     name: str = option("", "name of the new bundle; default: names of data and encoder")
     artifacts: str = option("artifacts", "folder of the bundles")
     downloads: str = option("data", "folder of downloaded and drawn data sets")
@@ -262,13 +273,33 @@ class RunOptions:
         _check(self, "0 to 1", lambda value: 0 <= value <= 1, "max_unreadable")
         _require(not self.decoder_from or not self.bundle, "decoder_from", self.decoder_from, "no --bundle beside it")
         _require(not self.from_feedback or self.bundle != "", "from_feedback", self.from_feedback, "--bundle FOLDER")
+        needs = "codes such as de, with --bundle and without --from-feedback,"
+        can_add = self.bundle != "" and not self.from_feedback and all(map(is_language, self.add_languages))
+        _require(can_add or not self.add_languages, "add_languages", " ".join(self.add_languages), needs)
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """Where images are encoded."""
 
-    engine: str = option("local", "this process, or the workers of a Ray cluster", choices=ENGINES)
+    engine: str = option("local", "this process, or the workers of a Ray cluster", choices=PLACES)
+    workers: int = option(0, "Ray workers; 0: one per two cores")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self, "0 or more", _not_negative, "workers")
+        _require(self.engine == "ray" or not self.workers, "workers", self.workers, "--engine ray")
+
+
+@dataclass(frozen=True)
+class CaptionEngineOptions:
+    """What computes captions."""
+
+    engine: str = option(
+        "auto",
+        "ONNX Runtime, Keras, auto: ONNX Runtime where the bundle holds its graphs; or the workers of a Ray cluster",
+        choices=(*ENGINES, "ray"),
+    )
     workers: int = option(0, "Ray workers; 0: one per two cores")
 
     def __post_init__(self) -> None:

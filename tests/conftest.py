@@ -1,6 +1,7 @@
 """Shared fixtures: thirty words, an untrained captioner of width 8, its bundle, eight drawn scenes."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ def parts(tokenizer):
     """An untrained captioner's parts, with enlarged weights, so that captions of different images differ."""
     import keras
 
-    from captioning.decoder.model import CaptionModel, config_for
+    from captioning.decoder.config import config_for
+    from captioning.decoder.model import CaptionModel
     from captioning.encoders.registry import build_encoder
     from captioning.inference import bundle
 
@@ -60,6 +62,18 @@ def saved(parts, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("artifacts") / "small"
     bundle.save(folder, parts, files={"scores.json": "{}"}, about={"seed": 1})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(saved, captioner):
+    """The folder of the same bundle with its graphs for ONNX Runtime. Tests only read it."""
+    pytest.importorskip("onnx")
+    from captioning.extras.export import into_bundle
+
+    folder = saved.with_name("exported")
+    shutil.copytree(saved, folder)
+    into_bundle(folder, captioner)
     return folder
 
 

@@ -13,8 +13,10 @@ import pytest
 from benchmarks import decoding, measure, steps
 from benchmarks.plain_keras import PlainCaptioner, masked_loss
 from benchmarks.plain_search import Compiled, search_one
-from captioning.decoder.model import CaptionModel, ModelConfig
-from captioning.decoder.search import CaptionSearch, SearchRules
+from captioning.decoder.compiled_search import CaptionSearch
+from captioning.decoder.config import ModelConfig
+from captioning.decoder.model import CaptionModel
+from captioning.decoder.search import SearchRules
 from captioning.errors import CaptioningError
 from captioning.options import DecodeOptions
 from captioning.training.optimization import SmoothedCrossEntropy
@@ -166,7 +168,7 @@ def test_a_table_tells_the_machine_and_rounds_its_numbers():
 
 def test_the_page_has_a_place_for_every_script_and_what_is_there_is_what_a_run_wrote():
     page = measure.PAGE.read_text("utf-8")
-    assert len(SCRIPTS) == 8
+    assert len(SCRIPTS) == 9
     for name in SCRIPTS:
         _, begun, rest = page.partition(f"<!-- {name}: begin -->\n")
         block, ended, _ = rest.partition(f"\n<!-- {name}: end -->")

@@ -17,12 +17,13 @@ from PIL import Image
 import captioning
 from captioning import cli
 from captioning.arguments import EXAMPLES, build_parser
+from captioning.inference.caption import Caption
 from captioning.options import DecodeOptions
 from captioning.plots.attention import STILL
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "tqdm")
-COMMANDS = ("train", "caption", "attention", "app", "evaluate", "compare", "check", "doctor")
+COMMANDS = ("train", "caption", "undo", "attention", "app", "evaluate", "compare", "check", "doctor")
 
 
 @pytest.fixture
@@ -126,7 +127,8 @@ def test_the_help_of_caption_begins_with_what_is_used_most(capsys):
     options, search, engine = re.split(r"\n(?:search|engine):\n", capsys.readouterr().out)
     assert options.startswith("usage: python -m captioning caption [options] PATH [PATH ...]\n")
     flags = re.findall(r"^  (?:-h, )?(--[a-z-]+)", options, re.MULTILINE)
-    assert flags[:6] == ["--help", "--bundle", "--output", "--sidecar", "--alt-text", "--min-confidence"]
+    assert flags[:5] == ["--help", "--bundle", "--output", "--sidecar", "--metadata"]
+    assert flags[5:8] == ["--alt-text", "--alt-length", "--min-confidence"]
     assert len(re.findall(r"^  --", search, re.MULTILINE)) == len(fields(DecodeOptions))
     assert "--engine" in engine
 
@@ -264,13 +266,14 @@ def test_flags_override_the_bundles_search(loaded, album, pictures, capsys):
 def test_flags_not_given_are_the_bundles_own(loaded, album, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(loaded, "options", DecodeOptions(max_length=6, num_beams=4, forbid=("dog",)))
-    monkeypatch.setattr(type(loaded), "caption", lambda self, images, options: asked.append(options) or [Said()])
+    monkeypatch.setattr(
+        type(loaded), "caption_features", lambda self, features, options: asked.append(options) or [SAID]
+    )
     run(capsys, "caption", album / "a.png", "--num-beams", 2, "--forbid", "cat", "man")
     assert asked == [DecodeOptions(max_length=6, num_beams=2, forbid=("cat", "man"))]
 
 
-class Said:
-    alternatives, confidence, score = (), None, 0.0
+SAID = Caption("a dog", (), 0.0)
 
 
 def test_all_captions_asked_for_are_printed(loaded, album, capsys):
@@ -295,7 +298,8 @@ def test_captions_go_to_a_file_which_is_gone_on_with(loaded, album, pictures, tm
     ]
 
 
-def test_captions_go_beside_their_images(loaded, album, pictures, capsys):
+def test_captions_go_beside_their_images(loaded, album, pictures, capsys, monkeypatch):
+    monkeypatch.chdir(album.parent)  # where the journal goes
     flags = ("--sidecar", "--alt-text", "--num-captions", 2, "--min-confidence", 0)
     summary = "captioning: 2 captions beside the images, confidence unknown.\n"
     assert run(capsys, "caption", album, *flags) == (0, "", summary)

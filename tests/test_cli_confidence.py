@@ -21,7 +21,10 @@ class ByRed:
 
     image_size, options, calibration = 16, DecodeOptions(), Calibration(0, 1, 1)
 
-    def caption(self, pixels, search):
+    def features(self, pixels, search):
+        return np.stack(pixels)
+
+    def caption_features(self, pixels, search):
         shares = [round(float(np.mean(picture[..., 0])) / 255, 2) for picture in pixels]
         return [
             Caption(

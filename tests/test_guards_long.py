@@ -136,14 +136,14 @@ GUARDS = [
         "inference/test_bundle_encoders.py",
     ),
     (
-        "inference/bundle.py",
+        "inference/bundle_writer.py",
         "    if folder.exists():  # else",
         "    if True:  # else",
         "inference/test_bundle.py::test_after_that_kill_a_save",
     ),
     (
         "inference/bundle.py",
-        "and _aside(folder).exists()",
+        "and aside(folder).exists()",
         "and False",
         "inference/test_bundle.py::test_a_kill_in_the_middle_of_the_swap",
     ),

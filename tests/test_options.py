@@ -11,6 +11,7 @@ from captioning.options import (
     RECORDS,
     DecodeOptions,
     ModelOptions,
+    RunOptions,
     TrainOptions,
     WordOptions,
     changed,
@@ -59,6 +60,7 @@ REFUSED = [
     *cases("one of local, ray", engine=["spark"]),
     *cases("0 or more", workers=[-1]),
     *cases("--engine ray", workers=[2]),
+    *cases("a code such as de", language=["Deutsch", "DE", "d", "de_at", "../de"]),
     *cases("at most 3 with this strategy", num_captions=[4]),
 ]
 
@@ -87,6 +89,19 @@ def test_options_that_do_not_go_together(values, flag):
     with pytest.raises(CaptioningError) as refused:
         DecodeOptions(**values)
     assert str(refused.value).startswith(flag)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"add_languages": ("de",)},
+        {"add_languages": ("de", "German"), "bundle": "one"},
+        {"add_languages": ("de",), "bundle": "one", "from_feedback": "feedback.db"},
+    ],
+)
+def test_languages_are_added_to_a_bundle_under_their_codes(values):
+    with pytest.raises(CaptioningError, match=r"--add-languages de.* codes such as de, with --bundle"):
+        RunOptions(**values)
 
 
 @pytest.mark.parametrize(

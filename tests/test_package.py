@@ -50,25 +50,29 @@ def test_importing_the_package_takes_no_time():
     assert min(float(run(script)) for _ in range(3)) < 0.15  # seconds of the processor
 
 
-def test_without_a_name_the_captioner_of_the_checkout_is_loaded(monkeypatch, tmp_path):
+def test_without_a_name_the_captioner_in_the_box_is_loaded(monkeypatch, tmp_path):
     opened = []
     monkeypatch.setattr("captioning.inference.bundle.load", lambda path, **_: opened.append(path))
     monkeypatch.setattr(captioning, "ARTIFACTS", tmp_path)
-    (tmp_path / "flickr8k").mkdir()
-    (tmp_path / "flickr8k" / "config.json").write_text("{}")
-    captioning.load()
+    monkeypatch.setattr(captioning, "PACKAGED", tmp_path / "packaged")
+    for folder in (tmp_path / "packaged", tmp_path / captioning.IN_THE_BOX):  # that of a checkout comes first
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        captioning.load()
+    assert opened == [tmp_path / "packaged", tmp_path / captioning.IN_THE_BOX]
     captioning.load("artifacts/mine")
-    assert opened == [tmp_path / "flickr8k", "artifacts/mine"]
+    assert opened[2] == "artifacts/mine"
 
 
-def test_outside_a_checkout_a_captioner_must_be_named(monkeypatch, tmp_path):
+def test_where_none_comes_along_a_captioner_must_be_named(monkeypatch, tmp_path):
     monkeypatch.setattr(captioning, "ARTIFACTS", tmp_path)
+    monkeypatch.setattr(captioning, "PACKAGED", tmp_path)
     with pytest.raises(BundleError, match=r"No captioner was named and none lies in .*; give the folder of one"):
         captioning.load()
 
 
 def test_a_captioner_comes_with_the_checkout():
-    assert captioning._in_the_box().name == captioning.IN_THE_BOX
+    assert captioning.in_the_box().name == captioning.IN_THE_BOX
 
 
 def test_the_package_is_typed_and_has_its_version():

@@ -68,8 +68,9 @@ def reader(described: CaptionSession, place: int) -> str:
     pressed = f'{_pressed(place == last)} title="the end of the caption"'
     words.append(_word(last, ".", "end of the caption", pressed, kind="word end"))
     copy = f'<button type="button" class="quiet" data-copy="{escape(caption.text)}">Copy caption</button>'
+    language = f' lang="{escape(caption.language)}"' if caption.language else ""
     return (
-        f'<p class="caption" role="group" aria-label="Caption, word by word" dir="auto" data-row'
+        f'<p class="caption" role="group" aria-label="Caption, word by word" dir="auto"{language} data-row'
         f' data-start="{first_noun(caption)}" data-last="{last}">{" ".join(words)}</p>'
         f'<p class="acts">{copy} {button("retry", "", "Caption again", kind="quiet")}</p>'
     )

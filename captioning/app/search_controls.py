@@ -1,5 +1,6 @@
 """The controls of a search, made from DecodeOptions: their names, helps and choices are those of the command line."""
 
+from collections.abc import Sequence
 from dataclasses import Field, fields
 from typing import Any
 
@@ -8,7 +9,7 @@ import gradio as gr
 from captioning.options import DecodeOptions
 from captioning.serving.session import values_of
 
-IN_SIGHT = ("strategy", "num_beams", "max_length")  # all others are under "Advanced"
+IN_SIGHT = ("language", "strategy", "num_beams", "max_length")  # all others are under "Advanced"
 RANGES: dict[str, tuple[float, float, float]] = {  # least, most, step
     "num_beams": (1, 10, 1),
     "num_captions": (1, 10, 1),
@@ -26,9 +27,13 @@ NAMES = {"num_beams": "Beams", "num_captions": "Captions", "no_repeat_ngram_size
 
 
 class SearchControls:
-    """A control for every field of the options: three where it is made, the others where `build_rest` is called."""
+    """A control for every field of the options: some where it is made, the others where `build_rest` is called.
 
-    def __init__(self, options: DecodeOptions) -> None:
+    `languages` are those that a captioner may have beside its own.
+    """
+
+    def __init__(self, options: DecodeOptions, languages: Sequence[str] = ()) -> None:
+        self._languages = [("its own", ""), *((code, code) for code in languages)]
         self._fields = fields(DecodeOptions)
         self._values = dict(zip((field.name for field in self._fields), values_of(options), strict=True))
         self._made = self._build(is_in_sight=True)
@@ -44,7 +49,13 @@ class SearchControls:
 
     def _build(self, *, is_in_sight: bool) -> dict[str, Any]:
         chosen = [field for field in self._fields if (field.name in IN_SIGHT) == is_in_sight]
-        return {field.name: _control(field, self._values[field.name]) for field in chosen}
+        return {field.name: self._control(field, self._values[field.name]) for field in chosen}
+
+    def _control(self, field: Field[Any], value: Any) -> Any:
+        if field.name != "language":
+            return _control(field, value)
+        offered = {"visible": len(self._languages) > 1, "info": field.metadata["help"]}
+        return gr.Dropdown(self._languages, value=value, label="Language", filterable=False, **offered)
 
 
 def _control(field: Field[Any], value: Any) -> Any:

@@ -19,6 +19,7 @@ from captioning.app.guard import HERE, Guard
 from captioning.app.scratch import keep_swept, scratch_folder
 from captioning.data.feedback import FeedbackStore
 from captioning.errors import BundleError, CaptioningError
+from captioning.inference.bundle import runs_on_onnx
 from captioning.runtime.keras_import import import_keras
 from captioning.serving.pool import CaptionerPool
 
@@ -72,7 +73,15 @@ class Service:
         return ("guest", secrets.token_urlsafe(12)) if self.is_public else None
 
 
-def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, feedback: Path, strict: bool) -> None:
+def serve(
+    folders: Sequence[Path],
+    service: Service,
+    *,
+    encoder_weights: str,
+    engine: str = "auto",
+    feedback: Path,
+    strict: bool,
+) -> None:
     """Serves the bundles until Ctrl-C; whatever was uploaded is gone afterwards.
 
     `strict`: a broken bundle is an error; else it is left out.
@@ -80,7 +89,7 @@ def serve(folders: Sequence[Path], service: Service, *, encoder_weights: str, fe
     credentials = service.credentials()
     with open_port(service) as listener, scratch_folder() as folder, contextlib.suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        pool, store = CaptionerPool(folders, encoder_weights=encoder_weights), FeedbackStore(feedback)
+        pool, store = CaptionerPool(folders, encoder_weights=encoder_weights, engine=engine), FeedbackStore(feedback)
         open_first(pool, strict=strict)
         keep_swept(folder)
         terminal = sys.stdout
@@ -119,7 +128,8 @@ def open_first(pool: CaptionerPool, *, strict: bool) -> None:
                 pool.check(name)
             else:
                 print(f"Loading {name} ...", flush=True)
-                import_keras()
+                if not runs_on_onnx([pool.folder(name)], pool.engine):
+                    import_keras()
                 pool.search(name)
                 is_open = True
         except CaptioningError as error:

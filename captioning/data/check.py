@@ -64,6 +64,7 @@ class Report:
     repeated_for_image: tuple[Problem, ...]
     most_repeated: tuple[tuple[str, int], ...]
     without_spaces: int
+    languages: dict[str, int]  # captions by the language that the data states
 
     def text(self) -> str:
         """Return the report as calm plain text, long lists cut to ten."""
@@ -90,6 +91,9 @@ class Report:
             yield f"  with a word vector  {share:.1%} of the different words, {running:.1%} of the running words"
             if self.coverage.uncovered:
                 yield f"  without             {', '.join(self.coverage.uncovered[:LISTED])}"
+        if self.languages:
+            stated = ", ".join(f"{language} {count:,}" for language, count in self.languages.items())
+            yield f"  languages           {stated} captions"
         if self.without_spaces:
             advice = "Chinese and Japanese are learned letter by letter, others need spaces between words"
             yield f"  no spaces           captions in such scripts: {self.without_spaces:,}; {advice}"
@@ -147,6 +151,7 @@ def inspect(
         repeated_for_image=tuple(_repeated(captioned)),
         most_repeated=tuple((caption, count) for caption, count in counts.most_common() if count > 1),
         without_spaces=sum(count for caption, count in counts.items() if NO_SPACES.search(caption)),
+        languages=dataset.languages,
     )
 
 

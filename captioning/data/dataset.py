@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -26,6 +26,7 @@ from captioning.data.formats import (
     split_named,
 )
 from captioning.errors import DataError
+from captioning.options import is_language
 
 SPLITS = ("train", "dev", "test")
 MAX_WORDS = 200
@@ -41,18 +42,25 @@ SPLIT_LIST = re.compile(r"(?:^|[._-])(train|val|dev|test)_?images\.txt$", re.IGN
 COCO_2014 = re.compile(r"coco_[a-z]+2014_(?=\d{12}$)")  # before the number that alone is the name in COCO of 2017
 BROKEN_CHARACTER = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
-Captions = dict[Path, dict[str, list[str]]]  # image -> its captions by the split that their rows state, or ""
+Caption = tuple[str, str]  # its language, "" where that is not stated, and its text
+Captions = dict[Path, dict[str, list[Caption]]]  # image -> its captions by the split that their rows state, or ""
 Locate = Callable[[str, Path], Path | str]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Captioned images by split; `problems` are the lines and images left out, `layout` says what was recognised."""
+    """Captioned images by split; `problems` are the lines and images left out, `layout` says what was recognised.
+
+    `languages` counts the captions whose language the data states, also those in others than `language`, which are left
+    out. That is the one asked for, or the only one.
+    """
 
     name: str
     splits: dict[str, dict[Path, list[str]]]
     problems: tuple[Problem, ...] = ()
     layout: str = ""
+    languages: dict[str, int] = field(default_factory=dict)
+    language: str = ""
 
     def __post_init__(self) -> None:
         assert set(self.splits) <= set(SPLITS)
@@ -69,13 +77,20 @@ class Dataset:
 
 
 def read_dataset(
-    path: Path, *, image_column: str = "", caption_column: str = "", images: Path | None = None, seed: int = 0
+    path: Path,
+    *,
+    image_column: str = "",
+    caption_column: str = "",
+    images: Path | None = None,
+    seed: int = 0,
+    language: str = "",
 ) -> Dataset:
     """Read the captioned images in a folder, or those that a caption file names.
 
     `images` is the folder of the images where it is another one. Splits are those the data states: in a column,
     in lists, by file or folder names. Else they are 80 % train, 10 % dev and 10 % test of the images, chosen by `seed`;
     all train if there are fewer than 3. Where only dev is missing it is a tenth of train; test is never made up.
+    With `language` only captions in it are kept, and those whose language is not stated; the splits stay the same.
     """
     path = Path(os.path.abspath(path))
     if not path.exists():
@@ -100,7 +115,19 @@ def read_dataset(
     problems += [*more_problems, *_uncaptioned(pictures, captions)]
     layout = ", ".join(dict.fromkeys(source.words for source in sources))
     name = path.stem if path.is_file() else path.name
-    return Dataset(name, _by_split(captions, chosen), tuple(problems), layout)
+    languages = _languages(captions)
+    if language and language not in (languages or {language}):
+        raise DataError(f"{path} has no captions in {language}, only in {', '.join(languages)}; choose one of these.")
+    splits = _by_split(captions, chosen, language)
+    language = language or (next(iter(languages)) if len(languages) == 1 else "")
+    return Dataset(name, splits, tuple(problems), layout, languages, language)
+
+
+def require_one_language(dataset: Dataset) -> None:
+    """Refuse captions in several languages where none was chosen."""
+    if len(dataset.languages) > 1 and not dataset.language:
+        found = ", ".join(dataset.languages)
+        raise DataError(f"{dataset.name} has captions in {found}; choose one with --language, or give those of one.")
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -159,7 +186,8 @@ def _gather(sources: list[Source], locate: Locate) -> tuple[Captions, list[Probl
                 image = locate(row.image, source.folder)
                 if isinstance(image, Path):
                     split = split_named(row.split) or source.split
-                    captions[image].setdefault(split, []).append(" ".join(row.caption.split()))
+                    caption = row.language.lower(), " ".join(row.caption.split())
+                    captions[image].setdefault(split, []).append(caption)
                 else:
                     is_counted = len(lost) < MAX_PROBLEMS or (row.image, image) in lost
                     lost[(row.image, image) if is_counted else ("other images", "are not there either")] += 1
@@ -182,6 +210,8 @@ def _flaw(row: Row) -> str:
         return f"{len(words):,} words in {len(row.caption):,} characters: {row.caption[:40]}..."
     if row.split and not split_named(row.split):
         return f"the split {row.split[:40]} is none of train, dev (or val), test"
+    if row.language and not is_language(row.language.lower()):
+        return f"the language {row.language[:40]} is no code such as de or zh-hant"
     return ""
 
 
@@ -243,11 +273,21 @@ def _shuffled(images: Iterable[Path], root: Path, seed: int) -> list[Path]:
     return sorted(images, key=key)
 
 
-def _by_split(captions: Captions, chosen: dict[Path, str]) -> dict[str, dict[Path, list[str]]]:
+def _languages(captions: Captions) -> dict[str, int]:
+    tags = (tag for by_split in captions.values() for some in by_split.values() for tag, _ in some)
+    return dict(sorted(Counter(filter(None, tags)).items()))
+
+
+def _by_split(captions: Captions, chosen: dict[Path, str], language: str) -> dict[str, dict[Path, list[str]]]:
     splits: dict[str, dict[Path, list[str]]] = {split: {} for split in SPLITS if split in chosen.values()}
     for image in sorted(chosen):
-        splits[chosen[image]][image] = captions[image].get("", []) + captions[image].get(chosen[image], [])
-    return splits
+        stated = captions[image]
+        some = stated.get("", []) + stated.get(
+            chosen[image], stated.get("train", [])
+        )  # a dev made of train has its own
+        if texts := [text for tag, text in some if not language or tag in ("", language)]:
+            splits[chosen[image]][image] = texts
+    return {split: images for split, images in splits.items() if images or not language}
 
 
 def _uncaptioned(pictures: list[Path], captions: Captions) -> list[Problem]:

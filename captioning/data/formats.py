@@ -23,6 +23,7 @@ CAPTION_COLUMNS = (
     *("alt", "alt_text"),
 )
 SPLIT_COLUMNS = ("split", "subset", "partition")
+LANGUAGE_COLUMNS = ("language", "lang", "locale")
 IMAGE_SUFFIX = re.compile(r"\.(jpe?g|jpe|jfif|png|gif|bmp|webp|heic|heif|avif|tiff?)$", re.IGNORECASE)
 CAPTION_FILES = (".txt", ".csv", ".tsv", ".token", ".json", ".jsonl")
 LIKELY_NAMES = ("token", "caption", "metadata", "dataset", "results", "annotation")
@@ -44,12 +45,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Row:
-    """One caption of one image as a file states it; `split` is "" where the file does not say."""
+    """One caption of one image as a file states it; `split` and `language` are "" where the file does not say."""
 
     where: str
     image: str
     caption: str
     split: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class _Columns:
     image: str
     captions: tuple[str, ...]
     split: str
+    language: str
 
 
 def find_captions(
@@ -289,17 +292,20 @@ def _record_rows(where: str, record: object, chosen: tuple[str, str]) -> Iterato
         yield Problem(where, "no record with an image and a caption")
         return
     values = [record[caption] for caption in columns.captions if record[caption]]  # numbered columns may be empty
-    yield from _rows(where, record[columns.image], values[0] if len(values) == 1 else values, record.get(columns.split))
+    value, stated = values[0] if len(values) == 1 else values, (record.get(columns.split), record.get(columns.language))
+    yield from _rows(where, record[columns.image], value, *stated)
 
 
-def _rows(where: str, image: object, value: object, split: object = "") -> Iterator[Row | Problem]:
-    captions = _captions(value)
+def _rows(
+    where: str, image: object, value: object, split: object = "", language: object = ""
+) -> Iterator[Row | Problem]:
+    captions, stated = _captions(value), [str(each or "").strip() for each in (split, language)]
     if not isinstance(image, str | int) or not _image_name(str(image)):
         yield Problem(where, "no image name")
     elif not captions:
         yield Problem(where, "no caption")
     else:
-        yield from (Row(where, _image_name(str(image)), caption, str(split or "").strip()) for caption in captions)
+        yield from (Row(where, _image_name(str(image)), caption, *stated) for caption in captions)
 
 
 def _captions(value: object) -> list[str]:
@@ -319,7 +325,7 @@ def _columns(names: tuple[str, ...], image_column: str, caption_column: str) -> 
     captions = [caption] if caption is not None else [] if caption_column else numbered
     if image is None or not captions or image in captions:
         return None
-    return _Columns(image, tuple(captions), _first(SPLIT_COLUMNS, plain) or "")
+    return _Columns(image, tuple(captions), *(_first(some, plain) or "" for some in (SPLIT_COLUMNS, LANGUAGE_COLUMNS)))
 
 
 def _plain(name: str) -> str:

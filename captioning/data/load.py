@@ -14,8 +14,10 @@ from captioning.options import DataOptions
 SMOKE_SIZES: Mapping[str, int] = MappingProxyType({"train": 48, "dev": 16, "test": 16})
 
 
-def load_dataset(options: DataOptions, downloads: Path, *, seed: int = 0, smoke: bool = False) -> tuple[Dataset, Path]:
-    """The data set, and its folder; with `smoke` only a few images of it."""
+def load_dataset(
+    options: DataOptions, downloads: Path, *, seed: int = 0, smoke: bool = False, language: str = ""
+) -> tuple[Dataset, Path]:
+    """The data set, and its folder; with `smoke` only a few images of it, with `language` only captions in that."""
     name = options.dataset
     if name == "flickr30k" or (name.startswith("coco") and not options.data):
         dataset, root = _published(options, downloads)
@@ -32,6 +34,7 @@ def load_dataset(options: DataOptions, downloads: Path, *, seed: int = 0, smoke:
         caption_column=options.caption_column,
         images=Path(options.images) if options.images else None,
         seed=seed,
+        language=language,
     )
     root = folder if folder.is_dir() else folder.parent
     return (_few(dataset) if smoke else dataset), root.absolute()

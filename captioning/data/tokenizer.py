@@ -8,8 +8,9 @@ import io
 import pickle
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,6 +24,8 @@ _IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"  # scripts that put no
 _MARKS = "".join(mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark).startswith("M"))
 _LETTER = rf"(?!{_IDEOGRAPH})[^\W_][{_MARKS}]*"  # with the vowel signs and accents that follow it
 _WORD = re.compile(rf"{_IDEOGRAPH}|'s(?!{_LETTER})|(?:{_LETTER})+(?:[-'](?!s(?!{_LETTER}))(?:{_LETTER})+)*")
+_NO_SPACE = re.compile(rf"(?<={_IDEOGRAPH}) (?={_IDEOGRAPH})| (?='s(?!\S))")
+AS_NORMALISED: Mapping[str, str] = MappingProxyType({})
 
 
 def normalise(caption: str) -> list[str]:
@@ -30,18 +33,37 @@ def normalise(caption: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFC", caption).lower().replace("\u2019", "'"))
 
 
+def is_ideograph(character: str) -> bool:
+    """Whether a character is of a script that puts no spaces between words, such as Chinese."""
+    return re.fullmatch(_IDEOGRAPH, character) is not None
+
+
 def word_counts(captions: Iterable[str]) -> Counter[str]:
     """Count the words of captions."""
     return Counter(word for caption in captions for word in normalise(caption))
 
 
-class Tokenizer:
-    """A vocabulary that turns captions into ids and back; ids 0 to 3 are <pad>, <start>, <end>, <unk>."""
+def usual_spelling(captions: Iterable[str]) -> dict[str, str]:
+    """Return the most frequent spelling of each word that is not lower case, the first words of captions apart."""
+    forms: dict[str, Counter[str]] = defaultdict(Counter)
+    for caption in captions:
+        for form in _WORD.findall(unicodedata.normalize("NFC", caption).replace("\u2019", "'"))[1:]:
+            forms[form.lower()][form] += 1
+    usual = {word: max(counts, key=lambda form: (counts[form], form)) for word, counts in forms.items()}
+    return {word: form for word, form in usual.items() if form != word and normalise(form) == [word]}
 
-    def __init__(self, words: Sequence[str]) -> None:
+
+class Tokenizer:
+    """A vocabulary that turns captions into ids and back; ids 0 to 3 are <pad>, <start>, <end>, <unk>.
+
+    `spelling` says how captions spell some words, such as German nouns.
+    """
+
+    def __init__(self, words: Sequence[str], spelling: Mapping[str, str] = AS_NORMALISED) -> None:
         assert tuple(words[:4]) == SPECIAL_WORDS, "a vocabulary starts with the four special words"
-        self.words = tuple(words)
+        self.words, self.spelling = tuple(words), dict(spelling)
         self._ids = {word: index for index, word in enumerate(self.words)}
+        self._ids |= {form: self._ids[word] for word, form in self.spelling.items()}
 
     @classmethod
     def fit(cls, captions: Iterable[str], *, min_count: int = 5) -> "Tokenizer":
@@ -52,13 +74,18 @@ class Tokenizer:
         """Return this vocabulary, each word with its id, followed by new words seen at least `min_count` times."""
         counts = word_counts(captions)
         new = [word for word in counts if counts[word] >= min_count and word not in self._ids]
-        return Tokenizer((*self.words, *sorted(new, key=lambda word: (-counts[word], word))))
+        return Tokenizer((*self.words, *sorted(new, key=lambda word: (-counts[word], word))), self.spelling)
+
+    def spelt(self, captions: Iterable[str]) -> "Tokenizer":
+        """Return this vocabulary, its words spelt as in these captions."""
+        usual = usual_spelling(captions)
+        return Tokenizer(self.words, {word: usual[word] for word in self.words if word in usual})
 
     def __len__(self) -> int:
         return len(self.words)
 
     def id(self, word: str) -> int:
-        """The id of one normalised word, <unk>'s if it is not in the vocabulary."""
+        """The id of one word, normalised or as captions spell it; <unk>'s if it is not in the vocabulary."""
         return self._ids.get(word, UNKNOWN) if word not in SPECIAL_WORDS else UNKNOWN
 
     def encode(self, caption: str) -> list[int]:
@@ -77,7 +104,11 @@ class Tokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The caption that ids spell, up to the first <end>; padding and <start> are left out."""
-        return " ".join(self.split(tokens)).replace(" 's", "'s")
+        return _NO_SPACE.sub("", " ".join(map(self.spell, self.split(tokens))))
+
+    def spell(self, word: str) -> str:
+        """A word as captions spell it."""
+        return self.spelling.get(word, word)
 
     def split(self, tokens: Iterable[int]) -> list[str]:
         """The words that ids spell, one per id, up to the first <end>."""
@@ -91,11 +122,15 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """The contents of vocabulary.json."""
-        return strict_json.dumps({"format": 1, "words": self.words}, ensure_ascii=False, indent=0)
+        return strict_json.dumps(self._record(), ensure_ascii=False, indent=0)
 
     def to_pickle(self) -> bytes:
         """The contents of tokenizer.pkl: one dict of built-in types."""
-        return pickle.dumps({"format": 1, "words": list(self.words)}, protocol=4)
+        return pickle.dumps(self._record(), protocol=4)
+
+    def _record(self) -> dict[str, object]:
+        spelling: dict[str, object] = {"spelling": self.spelling} if self.spelling else {}
+        return {"format": 1, "words": list(self.words)} | spelling
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Tokenizer":
@@ -135,7 +170,16 @@ class Tokenizer:
         for word in words:
             if not word.isprintable() or not word:
                 raise BundleError(f"The vocabulary has the word {word!r}, which cannot be printed; do not use it.")
-        return cls(words)
+        spelling = record.get("spelling", {}) if isinstance(record, dict) else {}
+        if not isinstance(spelling, dict) or not all(isinstance(form, str) for form in spelling.values()):
+            raise BundleError(
+                "The spelling in the vocabulary is not one of this program: expected a text for each word."
+            )
+        known = set(words[4:])
+        for word, form in spelling.items():
+            if word not in known or normalise(form) != [word] or not form.isprintable():
+                raise BundleError(f"The vocabulary spells the word {word!r} as {form!r}, another word; do not use it.")
+        return cls(words, spelling)
 
 
 class _PlainUnpickler(pickle.Unpickler):

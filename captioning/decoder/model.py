@@ -6,15 +6,13 @@ tuple of arrays (B, R, ...). Those that all captions of an image share have a si
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from captioning.options import ModelOptions
+from captioning.decoder.config import ModelConfig
 
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor
@@ -22,39 +20,6 @@ if TYPE_CHECKING:
 State = tuple["Tensor", ...]
 ELSEWHERE = -1e9  # attention score of a region that is ruled out
 WORD_SPREAD = 0.4  # initial standard deviation of the word vectors, that of published GloVe
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything needed to build the network again."""
-
-    vocabulary_size: int
-    num_regions: int
-    feature_depth: int
-    feature_units: int
-    attention_units: int
-    lstm_units: int
-    embedding_units: int
-    dropout: float = 0.0
-    attention_penalty: float = 0.0
-
-
-def config_for(options: ModelOptions, vocabulary_size: int, grid: Sequence[int]) -> ModelConfig:
-    """The configuration for these options, a vocabulary and an encoder's (B, L, D) output."""
-    shared = {entry.name: getattr(options, entry.name) for entry in fields(ModelConfig) if hasattr(options, entry.name)}
-    return ModelConfig(vocabulary_size, grid[1], grid[2], **shared)
-
-
-def count_weights(config: ModelConfig) -> int:
-    """The number of weights without the encoder's, computed before any memory is taken for them."""
-    features, attention = config.feature_units, config.attention_units
-    units, words = config.lstm_units, config.embedding_units
-    image = (config.feature_depth + 3 + config.num_regions) * features + (features + 1) * attention
-    start = (features + 1) * 2 * units
-    inputs = (words + features) * 4 * units + config.vocabulary_size * words
-    recurrence = (units + 1) * (attention + features + 4 * units)
-    head = (units + 1 + features) * words + (words + 1) * config.vocabulary_size
-    return image + start + inputs + recurrence + head + 1
 
 
 def _dropout(share: float, name: str, shape: tuple[int | None, ...] | None = None) -> layers.Dropout:

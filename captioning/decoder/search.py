@@ -1,22 +1,21 @@
 """Search for captions with any start and step: greedy, beam and sampling, as one loop that every backend compiles.
 
+It runs on Keras' operations or on NumPy's; see operations.py.
+
 Shapes: B images, N rows of the search for each, T steps, L regions, V words. `start(features, N)` gives a state of
 arrays (B, N, ...), or (B, 1, ...) where all rows of an image share one. `step(tokens (B, N), state)` gives
 log-probabilities (B, N, V), the next state and attention (B, N, L).
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import keras
 import numpy as np
-from keras import ops
 
 from captioning.data.tokenizer import END, PAD, START, UNKNOWN
+from captioning.decoder.operations import ops
 from captioning.options import DecodeOptions
-from captioning.runtime.devices import without_distribution
 
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor
@@ -61,17 +60,24 @@ class _Hypotheses(NamedTuple):
 
 
 def decode(
-    start: Callable, step: Callable, features: "Tensor", rules: SearchRules, *, prefix: "Tensor", noise: "Tensor"
+    start: Callable,
+    step: Callable,
+    features: "Tensor",
+    rules: SearchRules,
+    *,
+    prefix: "Tensor",
+    noise: "Tensor",
+    num_regions: int = 0,
 ) -> SearchResult:
     """The best captions for (B, L, D) features.
 
     prefix (B, T) holds the words to begin with, then <pad>; noise (B, N, T), uniform in [0, 1), drives the sampling.
+    num_regions is the width of the attention; 0: that of a first step, which a compiled search leaves out.
     """
     choose = {"greedy": _choose_likeliest, "sample": _choose_at_random, "beam": _choose_beams}[rules.options.strategy]
     state = start(features, rules.num_rows)
     last = ops.full_like(ops.cast(noise[:, :, 0], "int32"), START)
-    _, _, attention = step(last, state)  # for its width alone; a compiled search leaves it out
-    found = _nothing_yet(last, attention.shape[-1], rules)
+    found = _nothing_yet(last, num_regions or step(last, state)[2].shape[-1], rules)
 
     def unfinished(time: "Tensor", found: _Hypotheses, state: tuple["Tensor", ...]) -> "Tensor":
         return ops.logical_and(time < rules.options.max_length, ops.logical_not(ops.all(found.finished)))
@@ -255,44 +261,11 @@ def _rank(found: _Hypotheses, rules: SearchRules) -> SearchResult:
     return SearchResult(tokens, log_probs, attention, scores)
 
 
-class CaptionSearch(keras.Model):
-    """A search over one model, compiled by the backend at the first batch.
-
-    `jit` compiles with XLA, which takes seconds and makes many batches of one size a third faster.
-    """
-
-    def __init__(self, model: Any, rules: SearchRules, *, jit: bool = False) -> None:
-        super().__init__(dtype="float32")
-        self.model, self.rules = model, rules
-        self.jit_compile = keras.backend.backend() in (("jax", "tensorflow") if jit else ("jax",))
-
-    def call(self, inputs: dict[str, Any]) -> SearchResult:
-        start, step = self.model.start, self.model.step
-        if "where" in inputs:
-            start = functools.partial(start, where=inputs["where"])
-        return decode(start, step, inputs["features"], self.rules, prefix=inputs["prefix"], noise=inputs["noise"])
-
-    def make_predict_function(self, force: bool = False) -> Any:
-        with without_distribution():
-            return super().make_predict_function(force)
-
-    def search(
-        self,
-        features: np.ndarray,
-        *,
-        prefix: np.ndarray | None = None,
-        where: np.ndarray | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> SearchResult:
-        """Captions for (B, L, D) features or (B, H, W, 3) images, as NumPy arrays; `rng` drives the sampling.
-
-        prefix (B, T) holds the words to begin with, then <pad>; where (B, L) is true for the regions of the attention.
-        """
-        options, count = self.rules.options, len(features)
-        prefix = np.zeros((count, options.max_length), "int32") if prefix is None else prefix
-        rng = rng or np.random.default_rng(options.sampling_seed)
-        noise = rng.random((count, self.rules.num_rows, options.max_length), "float32")
-        confined = {} if where is None else {"where": where}
-        return SearchResult(
-            *self.predict_on_batch({"features": features, "prefix": prefix, "noise": noise, **confined})
-        )
+def search_inputs(
+    rules: SearchRules, count: int, prefix: np.ndarray | None, rng: np.random.Generator | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The prefix and the noise of a search in `count` images: given, or without words to begin with and seeded."""
+    options = rules.options
+    prefix = np.zeros((count, options.max_length), "int32") if prefix is None else prefix
+    rng = rng or np.random.default_rng(options.sampling_seed)
+    return prefix, rng.random((count, rules.num_rows, options.max_length), "float32")

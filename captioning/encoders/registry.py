@@ -165,10 +165,16 @@ def digest_of(model: "keras.Model") -> str:
 
 def probe(encoder: "keras.Model") -> list[float]:
     """The output of an encoder for one fixed picture, as eight numbers that differ between encoders."""
-    size = encoder.input_shape[1]
+    return probe_numbers(encoder.predict_on_batch(probe_picture(encoder.input_shape[1])[None])[0])
+
+
+def probe_picture(size: int) -> np.ndarray:
+    """One fixed picture (size, size, 3)."""
     ramp = np.linspace(0, 255, size, dtype="float32")
-    picture = np.stack(
-        [np.add.outer(ramp, ramp) / 2, np.tile(ramp, (size, 1)), np.tile(255 - ramp, (size, 1)).T], axis=-1
-    )
-    grid = np.asarray(encoder.predict_on_batch(picture[None]), dtype="float32")[0]
-    return [float(part.mean()) for part in np.array_split(grid.reshape(-1), PROBES)]
+    return np.stack([np.add.outer(ramp, ramp) / 2, np.tile(ramp, (size, 1)), np.tile(255 - ramp, (size, 1)).T], axis=-1)
+
+
+def probe_numbers(grid: np.ndarray) -> list[float]:
+    """A grid as eight numbers."""
+    values = np.asarray(grid, dtype="float32").reshape(-1)
+    return [float(part.mean()) for part in np.array_split(values, PROBES)]

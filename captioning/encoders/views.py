@@ -11,21 +11,16 @@ from PIL import Image
 from captioning.data.images import read_image
 
 SMALLEST = 0.75  # least side of a crop, as a share of the image's; captions of the image still fit it
-CLOSEST = 0.5  # least side of a zoomed view
 
 
 def view(image: Path, size: int, digest: str, number: int) -> np.ndarray:
-    """The image (size, size, 3) unchanged (0), mirrored (1), cropped (2, 3, ...) or zoomed (-1, -2, ...).
-
-    Odd numbers are mirrored. A zoomed view is read at twice the size, so it is as sharp as the others.
-    """
-    smallest, finer = (CLOSEST, round(1 / CLOSEST)) if number < 0 else (SMALLEST, 1)
-    pixels = read_image(image, size=finer * size)
+    """The image (size, size, 3) unchanged (0), mirrored (1) or cropped (2, 3, ...). Odd numbers are mirrored."""
+    pixels = read_image(image, size=size)
     mirrored = pixels[:, ::-1] if number % 2 else pixels
     if number in (0, 1):
         return mirrored
-    rng = np.random.default_rng([int(digest[:12], 16), number % 2**32])
-    share = rng.uniform(smallest, 1)
+    rng = np.random.default_rng([int(digest[:12], 16), number])
+    share = rng.uniform(SMALLEST, 1)
     left, top = rng.uniform(0, 1 - share, 2)
     return cropped(mirrored, left, top, share, size)
 

@@ -31,16 +31,23 @@ class Score:
 
 
 def score(
-    predictions: Sequence[str], references: References, *, java: bool = False, resamples: int = 1000, seed: int = 0
+    predictions: Sequence[str],
+    references: References,
+    *,
+    java: bool = False,
+    meteor: bool = True,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict[str, Score]:
     """Score one prediction per image against that image's references. Intervals come from resampling the images.
 
-    With `java`, METEOR is METEOR 1.5 if pycocoevalcap and Java are found. Otherwise it is "METEOR-nltk-exact-stem",
-    whose values are not comparable with METEOR's. CIDEr-D's document frequencies come from all references and stay
-    fixed while resampling.
+    METEOR is for English alone. With `java`, it is METEOR 1.5 if pycocoevalcap and Java are found. Otherwise it is
+    "METEOR-nltk-exact-stem", whose values are not comparable with METEOR's. CIDEr-D's document frequencies come from
+    all references and stay fixed while resampling.
     """
     weights = list(_bootstrap_weights(len(predictions), resamples, seed))
-    return {name: _interval(values) for name, values in _values(predictions, references, java, weights).items()}
+    found = _values(predictions, references, weights, java=java, meteor=meteor)
+    return {name: _interval(values) for name, values in found.items()}
 
 
 def difference(
@@ -54,8 +61,8 @@ def difference(
 ) -> dict[str, Score]:
     """Score a minus score b on the same images, resampled together. If the interval excludes 0, one is better."""
     weights = list(_bootstrap_weights(len(predictions_a), resamples, seed))
-    values_a = _values(predictions_a, references, java, weights)
-    values_b = _values(predictions_b, references, java, weights)
+    values_a = _values(predictions_a, references, weights, java=java)
+    values_b = _values(predictions_b, references, weights, java=java)
     return {name: _interval(values_a[name] - values_b[name]) for name in values_a}
 
 
@@ -141,21 +148,26 @@ def _interval(values: np.ndarray) -> Score:
 
 
 def _values(
-    predictions: Sequence[str], references: References, java: bool, weights: Sequence[np.ndarray]
+    predictions: Sequence[str],
+    references: References,
+    weights: Sequence[np.ndarray],
+    *,
+    java: bool,
+    meteor: bool = True,
 ) -> dict[str, np.ndarray]:
     assert len(predictions) == len(references), "one set of references per prediction"
     values: dict[str, np.ndarray] = {}
-    for table, finish in _families(predictions, references, java):
+    for table, finish in _families(predictions, references, java, meteor):
         values |= finish(np.stack([weight @ table for weight in weights]))
     return values
 
 
-def _families(predictions: Sequence[str], references: References, java: bool) -> Iterator[_Family]:
+def _families(predictions: Sequence[str], references: References, java: bool, meteor: bool) -> Iterator[_Family]:
     count = len(predictions)
     yield _bleu_table(predictions, references), _bleu
-    if java and _meteor_available():
+    if meteor and java and _meteor_available():
         yield _meteor_table(predictions, references), _meteor
-    else:
+    elif meteor:
         yield _nltk_meteor_table(predictions, references), partial(_mean, "METEOR-nltk-exact-stem", count)
     yield _rouge_table(predictions, references), partial(_mean, "ROUGE-L", count)
     yield CiderD(references).score(predictions, references)[:, None], partial(_mean, "CIDEr-D", count)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from captioning.data.dataset import Dataset
+from captioning.data.dataset import Dataset, require_one_language
 from captioning.errors import DataError, ImageError
 from captioning.evaluation import metrics
 from captioning.evaluation.base_comparison import base_text
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 TOKENISER = "lower case, no punctuation, 's apart"
 GREEDY = DecodeOptions(strategy="greedy")
 WATCHED = 8
-CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -112,13 +111,8 @@ def score_split(
 def caption_split(
     captioner: "Captioner", features: "Features", images: Iterable[Path], options: DecodeOptions | None = None
 ) -> list["Caption"]:
-    """Caption images whose features are cached; with `mirrored`, from the files, since no cache holds mirror images."""
-    images, options = list(images), options or captioner.options
-    if options.mirrored:
-        return captioner.caption(images, options)
-    rows = np.array([features.rows[image] for image in images])
-    parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
-    return [caption for part in parts for caption in captioner.caption_features(features.array[part], options)]
+    """Caption images whose features are cached."""
+    return caption_cached(captioner, features, list(images), options or captioner.options)[0]
 
 
 def validator(
@@ -169,11 +163,25 @@ def evaluate(
     readable = {image: references[image] for image in captions}
     atomic_write(predictions, predictions_text(predictions_of(captions.values(), readable, root)))
     about = {"data": dataset.name, "images_left_out": len(problems), "decoding": asdict(options)}
+    if options.language:
+        about["language"] = options.language
     return score_card(read_predictions(predictions), split=split, about=about, java=java), problems
+
+
+def score_files(images: Mapping[Path, Sequence[str]], captioner: "Captioner") -> dict[str, float]:
+    """Caption image files, and return BLEU-4 and CIDEr-D; images that cannot be read are left out."""
+    found = {
+        image: each for batch in caption_images(captioner, images, captioner.options) for image, each in batch.items()
+    }
+    captions = {image: each for image, each in found.items() if not isinstance(each, ImageError)}
+    references = [[tokens(text) for text in images[image]] for image in captions]
+    scores = metrics.score([tokens(str(each)) for each in captions.values()], references, resamples=1)
+    return {name: round(float(scores[name].value), 4) for name in ("BLEU-4", "CIDEr-D")}
 
 
 def images_of(dataset: Dataset, split: str) -> dict[Path, list[str]]:
     """Return the images of a split with their captions; refuse a split without any."""
+    require_one_language(dataset)
     images = dataset.splits.get(split)
     if not images:
         found = ", ".join(f"{name} ({len(held)} images)" for name, held in dataset.splits.items())
@@ -187,7 +195,8 @@ def score_card(
     """Return all that is needed to trust and repeat the scores; `about` adds facts of the caller (options, seed)."""
     candidates = [tokens(prediction.caption) for prediction in predictions]
     references = [[tokens(text) for text in prediction.references] for prediction in predictions]
-    scores = metrics.score(candidates, references, java=java)
+    is_english = about.get("language", "") in ("", "en")  # the stemmer of METEOR is one for English
+    scores = metrics.score(candidates, references, java=java, meteor=is_english)
     shuffled = metrics.CiderD(references).score(candidates, references[1:] + references[:1]).mean()
     counts = [len(prediction.references) for prediction in predictions]
     return {

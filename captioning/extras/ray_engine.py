@@ -53,18 +53,18 @@ def require_ray() -> ModuleType:
 
 
 def caption_images(
-    load: Callable[[], "Captioner"], images: Sequence[Path], search: DecodeOptions, workers: int = 0
+    load: Callable[[], "Captioner"], images: Sequence[Path], search: DecodeOptions, workers: int = 0, begin: str = ""
 ) -> Iterator[dict[Path, CaptionOrError]]:
     """Yield batches in any order: the Caption of each image, or its ImageError. `load` returns a captioner."""
     tasks = [images[first : first + album.BATCH] for first in range(0, len(images), album.BATCH)]
-    for _, captions in spread(functools.partial(_captions, load, search), tasks, workers):
+    for _, captions in spread(functools.partial(_captions, load, search, begin), tasks, workers):
         yield {image: _explained(image, found) for image, found in captions.items()}
 
 
-def _captions(load: Callable[[], "Captioner"], search: DecodeOptions) -> Work:
+def _captions(load: Callable[[], "Captioner"], search: DecodeOptions, begin: str = "") -> Work:
     captioner = load()
     return lambda images: dict(
-        pair for batch in album.caption_images(captioner, images, search) for pair in batch.items()
+        pair for batch in album.caption_images(captioner, images, search, begin) for pair in batch.items()
     )
 
 

@@ -2,49 +2,68 @@
 
 config.json is written last and lists every other file with its hash, so a folder without it is no bundle.
 No pickle is read and no code is run: the architecture is built here, the files hold numbers and words.
+Keras is imported where a Keras model is asked for, or the bundle holds no graphs for ONNX Runtime.
 """
 
-import contextlib
-import hashlib
+import functools
+import importlib.util
 import math
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from captioning.data.tokenizer import Tokenizer
-from captioning.decoder.ensemble import ConcatenatedEncoders, Ensemble
-from captioning.decoder.model import CaptionModel, ModelConfig, count_weights
-from captioning.encoders.registry import PROBES, build_encoder, digest_of, earlier_weights, image_size_of, probe
-from captioning.errors import BundleError, CaptioningError
+from captioning.decoder.config import ModelConfig, count_weights
+from captioning.decoder.ensemble import Ensemble
+from captioning.encoders.registry import (
+    PROBES,
+    build_encoder,
+    digest_of,
+    earlier_weights,
+    image_size_of,
+    probe,
+    probe_numbers,
+    probe_picture,
+)
+from captioning.errors import BundleError, CaptioningError, MissingExtra
 from captioning.inference import familiarity
 from captioning.inference.bundle_files import (
     CONFIG,
-    FORMAT,
+    VOCABULARY,
+    WEIGHTS,
     check_files,
-    config_text,
     read_config,
     read_listed,
-    read_text,
 )
+from captioning.inference.bundle_writer import aside, assign, calibrate, made_with, save, weights_bytes
 from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration
+from captioning.inference.engine_onnx import GRAPHS, MISSING, OnnxEngine, OnnxModel, is_installed
 from captioning.inference.familiarity import Familiarity
-from captioning.inference.weights_file import halve, to_float16, validate_hdf5
-from captioning.options import DecodeOptions, ModelOptions, is_of_type
-from captioning.runtime.files import atomic_write, explain_disk_errors, sync_folder
+from captioning.inference.languages import Language, check_records, read_languages
+from captioning.options import ENGINES, DecodeOptions, ModelOptions, is_of_type
+from captioning.runtime.keras_import import import_keras
 
-WEIGHTS = "model.weights.h5"
-VOCABULARY = "vocabulary.json"
-__all__ = ["Parts", "Saved", "as_saved", "check", "load", "made_with", "read_listed", "save", "weights_bytes"]
+if TYPE_CHECKING:
+    import keras
+
+    from captioning.decoder.model import CaptionModel
+
+__all__ = [
+    "Parts",
+    "Saved",
+    "as_saved",
+    "calibrate",
+    "check",
+    "load",
+    "made_with",
+    "read_listed",
+    "save",
+    "weights_bytes",
+]
 PROBE_TOLERANCE = 0.02  # of the largest value
 STEEPEST = 1e9  # of a calibration's numbers; what is fitted stays far below
 
@@ -53,31 +72,39 @@ STEEPEST = 1e9  # of a calibration's numbers; what is fitted stays far below
 class Parts:
     """The parts of a captioner, as a training ends with them."""
 
-    model: CaptionModel
+    model: "CaptionModel"
     tokenizer: Tokenizer
-    encoder: keras.Model | None  # None where the model holds it
+    encoder: "keras.Model | None"  # None where the model holds it
     model_options: ModelOptions  # which encoder, at which image size
     decoding: DecodeOptions
     calibration: Calibration | None = None
     whole: bool = True  # whether all of an encoder that the model holds is saved, or its last stage alone
     familiarity: Familiarity | None = None
+    languages: Mapping[str, Language] = field(default_factory=dict)  # those beside its own, by code
 
     def captioner(self) -> Captioner:
         """The captioner of these parts."""
+        from captioning.inference.engine_keras import KerasEngine
+
         size = image_size_of(self.model_options.encoder, self.model_options.image_size)
         return Captioner(
-            self.model,
+            KerasEngine(self.model, self.encoder),
             self.tokenizer,
-            encoder=self.encoder,
             image_size=size,
             options=self.decoding,
             calibration=self.calibration,
             familiarity=self.familiarity,
+            others={code: functools.partial(each.captioner, code=code) for code, each in self.languages.items()},
         )
 
 
 def as_saved(parts: Parts) -> Parts:
     """The parts as `load` will build them: in float32, each weight rounded as in the file."""
+    import keras
+
+    from captioning.decoder.model import CaptionModel
+    from captioning.inference.weights_file import to_float16
+
     keras.config.set_dtype_policy("float32")
     model_options = parts.model_options
     own = build_encoder(model_options.encoder, "none", model_options.image_size) if parts.encoder is None else None
@@ -85,162 +112,126 @@ def as_saved(parts: Parts) -> Parts:
     model.build()
     model.set_weights([to_float16(weight).astype(weight.dtype) for weight in parts.model.get_weights()])
     if not parts.whole:
-        _assign(earlier_weights(own), earlier_weights(parts.model.encoder))
+        assign(earlier_weights(own), earlier_weights(parts.model.encoder))
     return replace(parts, model=model)
 
 
-def _assign(weights: Sequence[Any], values: Sequence[Any]) -> None:
-    for weight, value in zip(weights, values, strict=True):
-        weight.assign(value)
-
-
-def save(folder: Path, parts: Parts, *, files: Mapping[str, bytes | str], about: dict[str, Any]) -> None:
-    """Writes a bundle into a new folder, then renames that to `folder`, in the place of an older bundle."""
-    files = {
-        "tokenizer.pkl": parts.tokenizer.to_pickle(),
-        VOCABULARY: parts.tokenizer.to_json(),
-        WEIGHTS: weights_bytes(parts.model, without=[] if parts.whole else earlier_weights(parts.model.encoder)),
-        **files,
-    }
-    fresh = folder.with_name(f".{folder.name}.new")
-    with explain_disk_errors(folder):
-        shutil.rmtree(fresh, ignore_errors=True)
-        for name, data in files.items():
-            atomic_write(fresh / name, data)
-        atomic_write(fresh / CONFIG, config_text(_config(parts, files, about)))
-        _swap(fresh, folder)
-
-
-def _swap(fresh: Path, folder: Path) -> None:
-    old = _aside(folder)
-    if folder.exists():  # else a save was killed during its swap, and the older bundle is the one aside
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    sync_folder(folder.parent)  # the checkpoints are deleted next
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _aside(folder: Path) -> Path:
-    """The name of the older bundle between the two renames of a swap."""
-    return folder.with_name(f".{folder.name}.old")
-
-
-def _config(parts: Parts, files: Mapping[str, bytes | str], about: dict[str, Any]) -> dict[str, Any]:
-    sums = {
-        name: hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
-        for name, data in files.items()
-    }
-    encoder = parts.encoder or parts.model.encoder
-    return {
-        "format": FORMAT,
-        "model": asdict(parts.model.config),
-        "encoder": {
-            "name": parts.model_options.encoder,
-            "image_size": image_size_of(parts.model_options.encoder, parts.model_options.image_size),
-            "trained": parts.encoder is None,
-            "whole": parts.whole,
-            "probe": probe(encoder),
-        },
-        "decoding": asdict(parts.decoding),
-        **_calibrated(parts.calibration, parts.familiarity),
-        "about": about,
-        "made_with": made_with(),
-        "files": sums,
-    }
-
-
-def _calibrated(calibration: Calibration | None, known: Familiarity | None) -> dict[str, Any]:
-    curve = asdict(calibration) if calibration else None
-    return {"calibration": curve, "familiarity": known.record() if known else None}
-
-
-def calibrate(folder: Path, calibration: Calibration | None, known: Familiarity | None, *, data: str) -> None:
-    """Replaces what a bundle holds of its confidence and of familiar images, measured on data of this name."""
-    check(folder)
-    config = read_config(folder)
-    about = {**config.get("about", {}), "calibration": "dev", "calibrated_on": data}
-    config |= _calibrated(calibration, known) | {"about": about}
-    with explain_disk_errors(folder):
-        atomic_write(folder / CONFIG, config_text(config))
-
-
-def made_with() -> dict[str, str]:
-    """The versions of the libraries, and the commit of this code where it runs from a git checkout."""
-    backend = keras.backend.backend()
-    versions = {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__}
-    versions[backend] = sys.modules[backend].__version__
-    root = Path(__file__).parents[2]
-    if (root / ".git").exists():
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-            versions["commit"] = found.stdout.strip()
-    return versions
-
-
-def weights_bytes(model: keras.Model, *, without: Sequence[Any] = ()) -> bytes:
-    """A model's weights as a Keras file in half precision, with zeros for those in `without`.
-
-    They are written in memory or a temporary folder first, because HDF5 crashes on a full disk.
-    """
-    memory, needed = Path("/dev/shm"), 12 * model.count_params()  # bytes, twice what both files take
-    has_room = memory.is_dir() and shutil.disk_usage(memory).free > needed
-    with tempfile.TemporaryDirectory(dir=memory if has_room else None) as scratch:
-        whole, half = Path(scratch) / WEIGHTS, Path(scratch) / "half.h5"
-        with _emptied(without):
-            model.save_weights(whole)
-        halve(whole, half)
-        return half.read_bytes()
-
-
-@contextlib.contextmanager
-def _emptied(weights: Sequence[Any]) -> Iterator[None]:
-    kept = [keras.ops.copy(weight) for weight in weights]
-    try:
-        _assign(weights, [keras.ops.zeros_like(weight) for weight in weights])
-        yield
-    finally:
-        _assign(weights, kept)
-
-
-def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet") -> Captioner:
+def load(path: str | Path, *others: str | Path, encoder_weights: str = "imagenet", engine: str = "auto") -> Captioner:
     """The captioner of a bundle, or an ensemble of several with the options of the first.
 
     Each member has its own encoder where these differ, as after fine-tuning. `encoder_weights` is a weights file for a
-    frozen encoder, or "imagenet", which Keras downloads.
+    frozen encoder, or "imagenet", which Keras downloads. `engine` is "onnx", "keras", or "auto": ONNX Runtime where
+    every bundle holds its graphs.
     """
-    first, *more = [_load(Path(each), encoder_weights) for each in (path, *others)]
+    if engine not in ENGINES:
+        raise CaptioningError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}.")
+    folders = [_current(Path(each)) for each in (path, *others)]
+    if runs_on_onnx(folders, engine):
+        return _load_graphs(folders)
+    return _load_networks(folders, encoder_weights)
+
+
+def runs_on_onnx(folders: Sequence[Path], engine: str = "auto") -> bool:
+    """Whether `load` takes ONNX Runtime for these bundles; also true where it will refuse one of them."""
+    if engine != "auto":
+        return engine == "onnx"
+    try:
+        have_graphs = all("graphs" in read_config(_current(folder)) for folder in folders)
+    except BundleError:
+        return True
+    if have_graphs and not is_installed() and importlib.util.find_spec("keras") is None:
+        raise MissingExtra(MISSING)
+    return have_graphs and is_installed()
+
+
+def _current(folder: Path) -> Path:
+    """The folder, or the older bundle where a save was killed during its swap."""
+    return aside(folder) if not folder.exists() and aside(folder).exists() else folder
+
+
+def _load_graphs(folders: Sequence[Path]) -> Captioner:
+    members = [_load_graph(folder) for folder in folders]
+    saved, tokenizer, _, first = members[0]
+    for folder, (own, words, _, _) in zip(folders[1:], members[1:], strict=True):
+        _check_alike(folder, own, words, folders[0], saved, tokenizer)
+    models = [model for *_, model in members]
+    separate = any(not np.array_equal(grid, members[0][2]) for _, _, grid, _ in members)
+    engine = OnnxEngine(
+        first if len(models) == 1 else Ensemble(models, separate_encoders=separate), models if separate else [first]
+    )
+    return Captioner(
+        engine,
+        tokenizer,
+        image_size=image_size_of(saved.model_options.encoder, saved.model_options.image_size),
+        options=saved.decoding,
+        calibration=saved.calibration if len(models) == 1 else None,
+        familiarity=saved.familiarity if len(models) == 1 else None,
+        others=_languages_on_keras(folders[0], saved) if len(models) == 1 else {},
+    )
+
+
+def _languages_on_keras(folder: Path, saved: "Saved") -> dict[str, Callable[[Captioner], Captioner]]:
+    """Builds the captioners of further languages, which have no graphs, when the first of them is asked for."""
+    networks = functools.cache(lambda: _load_networks([folder], "imagenet"))
+    return {code: functools.partial(lambda code, _: networks().speaking(code), code) for code in saved.languages}
+
+
+def _load_graph(folder: Path) -> tuple["Saved", Tokenizer, np.ndarray, OnnxModel]:
+    """What a bundle describes, its words, the encoder's answer to a fixed picture, and its graphs."""
+    saved, tokenizer, contents = _opened(folder, keep=(WEIGHTS, *GRAPHS))
+    if not saved.graphs:
+        raise BundleError(f"{folder} holds no graphs for ONNX Runtime; write them with captioning export {folder}.")
+    if saved.graphs.get("weights") != saved.files[WEIGHTS]:
+        raise BundleError(f"{folder} holds graphs of other weights; write them again with captioning export {folder}.")
+    model = OnnxModel(contents, saved.model, {WEIGHTS: contents[WEIGHTS]})
+    size = image_size_of(saved.model_options.encoder, saved.model_options.image_size)
+    grid = model.prove(probe_picture(size))
+    if not _matches(probe_numbers(grid), saved.probe):
+        raise BundleError(
+            f"{folder} holds graphs of another encoder; write them again with captioning export {folder}."
+        )
+    return saved, tokenizer, grid, model
+
+
+def _opened(folder: Path, keep: Sequence[str] = ()) -> tuple["Saved", Tokenizer, dict[str, bytes]]:
+    """What a bundle describes, its words, and the contents of the files to `keep`."""
+    saved = _understood(folder)
+    needed = (WEIGHTS, VOCABULARY, *(GRAPHS if saved.graphs else ()))
+    contents = check_files(folder, saved.files, needed=needed, keep=(VOCABULARY, *keep))
+    tokenizer = Tokenizer.from_json(contents[VOCABULARY])
+    _check_sizes(folder, saved.model, tokenizer)
+    return saved, tokenizer, contents
+
+
+def _load_networks(folders: Sequence[Path], encoder_weights: str) -> Captioner:
+    import_keras()
+    first, *more = members = [_load(folder, encoder_weights) for folder in folders]
     if not more:
         return first.captioner()
-    for parts, folder in zip(more, others, strict=True):
-        _check_alike(parts, Path(folder), first, Path(path))
-    encoders = [parts.encoder or parts.model.encoder for parts in (first, *more)]
+    from captioning.decoder.keras_ensemble import ConcatenatedEncoders, KerasEnsemble
+
+    encoders = [parts.encoder or parts.model.encoder for parts in members]
     separate_encoders = len(set(map(digest_of, encoders))) > 1
-    ensemble = Ensemble([parts.model for parts in (first, *more)], separate_encoders=separate_encoders)
+    for folder, parts in zip(folders[1:], more, strict=True):
+        _check_alike(folder, parts, parts.tokenizer, folders[0], first, first.tokenizer)
+    ensemble = KerasEnsemble([parts.model for parts in members], separate_encoders=separate_encoders)
     encoder = ConcatenatedEncoders(encoders) if separate_encoders else encoders[0]
-    # a calibration holds for the captioner it was fitted on alone
-    return replace(first, model=ensemble, encoder=encoder, calibration=None, familiarity=None).captioner()
+    # a calibration holds for the captioner it was fitted on alone, and so do the further languages
+    return replace(first, model=ensemble, encoder=encoder, calibration=None, familiarity=None, languages={}).captioner()
 
 
 def _load(folder: Path, encoder_weights: str) -> Parts:
-    if not folder.exists() and _aside(folder).exists():  # a save was killed during its swap
-        folder = _aside(folder)
-    saved = check(folder)
-    tokenizer = Tokenizer.from_json(read_text(folder, VOCABULARY))
+    import keras
+
+    saved, tokenizer, _ = _opened(folder)
     model_options = saved.model_options
     is_here = saved.is_trained and saved.is_whole
     encoder = build_encoder(model_options.encoder, "none" if is_here else encoder_weights, model_options.image_size)
-    _check_sizes(folder, saved.model, tokenizer, encoder)
+    _check_shape(folder, saved.model, encoder.output_shape[1:])
     earlier = [] if saved.is_whole else earlier_weights(encoder)
     fetched = [keras.ops.copy(weight) for weight in earlier]
     model = _model(folder, saved.model, encoder if saved.is_trained else None)
-    _assign(earlier, fetched)
+    assign(earlier, fetched)
     if not _matches(probe(encoder), saved.probe):
         raise BundleError(
             f"{folder} was trained with other weights of {model_options.encoder} than these ({encoder_weights}); "
@@ -256,16 +247,17 @@ def _load(folder: Path, encoder_weights: str) -> Parts:
         calibration=saved.calibration,
         whole=saved.is_whole,
         familiarity=saved.familiarity,
+        languages=read_languages(folder, saved.languages, model, _calibration),
     )
 
 
 def load_decoder(folder: str | Path) -> Parts:
     """The vocabulary and the decoder of a bundle. Its encoder has no weights, so nothing is downloaded."""
     folder = Path(folder)
-    saved = check(folder)
-    tokenizer, options = Tokenizer.from_json(read_text(folder, VOCABULARY)), saved.model_options
+    saved, tokenizer, _ = _opened(folder)
+    options = saved.model_options
     encoder = build_encoder(options.encoder, "none", options.image_size)
-    _check_sizes(folder, saved.model, tokenizer, encoder)
+    _check_shape(folder, saved.model, encoder.output_shape[1:])
     model = _model(folder, saved.model, encoder if saved.is_trained else None)
     return Parts(model, tokenizer, encoder, options, saved.decoding)
 
@@ -274,11 +266,14 @@ def _matches(answers: Any, saved: np.ndarray) -> bool:
     return bool(np.abs(answers - saved).max() <= PROBE_TOLERANCE * np.abs(saved).max())
 
 
-def _check_alike(parts: Parts, folder: Path, first: Parts, whose: Path) -> None:
-    if parts.tokenizer.words != first.tokenizer.words:
+def _check_alike(
+    folder: Path, own: "Saved | Parts", words: Tokenizer, whose: Path, first: "Saved | Parts", first_words: Tokenizer
+) -> None:
+    if words.words != first_words.words:
         raise BundleError(f"{folder} and {whose} have different words; choose trainings on the same captions.")
-    sizes = [image_size_of(each.model_options.encoder, each.model_options.image_size) for each in (parts, first)]
-    regions = [each.model.config.num_regions for each in (parts, first)]
+    sizes = [image_size_of(each.model_options.encoder, each.model_options.image_size) for each in (own, first)]
+    configs = [each.model.config if isinstance(each, Parts) else each.model for each in (own, first)]
+    regions = [config.num_regions for config in configs]
     if sizes[0] != sizes[1] or regions[0] != regions[1]:
         raise BundleError(
             f"{folder} has images of {sizes[0]} pixels in {regions[0]} regions, {whose} of {sizes[1]} in {regions[1]}; "
@@ -300,6 +295,8 @@ class Saved:
     familiarity: Familiarity | None
     about: dict[str, Any]
     files: dict[str, str]
+    graphs: dict[str, Any]  # what the graphs for ONNX Runtime belong to, and their proof; empty where it has none
+    languages: dict[str, dict[str, Any]]  # what it says of each further language
 
 
 def check(folder: Path) -> Saved:
@@ -328,16 +325,15 @@ def _understand(config: dict[str, Any]) -> Saved:
     is_probe = isinstance(answers, list) and all(is_of_type(float, value) for value in answers)
     if not is_probe or len(answers) != PROBES or not isinstance(is_trained, bool) or not isinstance(is_whole, bool):
         raise ValueError("its encoder needs trained and whole, true or false, and a probe of some numbers")
-    curve, about = config.get("calibration"), config.get("about", {})
-    calibration = _record(Calibration, curve) if curve else None
-    if calibration and max(map(abs, asdict(calibration).values())) > STEEPEST:
-        raise ValueError("a number of its calibration is too large")
+    about, languages = config.get("about", {}), check_records(config.get("languages", {}))
+    list(map(_calibration, languages.values()))  # refused here if at all
     directions = config.get("familiarity")
     known = familiarity.read(directions) if directions else None
     if known and known.directions.shape[1] != model.feature_depth:
         raise ValueError("its familiarity is for features of another depth")
-    if not isinstance(about, dict):
-        raise TypeError(f"about is {about!r}")
+    graphs = config.get("graphs", {})
+    if not isinstance(about, dict) or not isinstance(graphs, dict):
+        raise TypeError("about and graphs should hold names and values")
     return Saved(
         model=model,
         model_options=_record(ModelOptions, shared | options),
@@ -345,11 +341,21 @@ def _understand(config: dict[str, Any]) -> Saved:
         is_whole=is_whole,
         probe=np.asarray(answers, "float64"),
         decoding=_record(DecodeOptions, config["decoding"]),
-        calibration=calibration,
+        calibration=_calibration(config),
         familiarity=known,
         about=about,
         files=config["files"],
+        graphs=graphs,
+        languages=languages,
     )
+
+
+def _calibration(record: dict[str, Any]) -> Calibration | None:
+    curve = record.get("calibration")
+    calibration = _record(Calibration, curve) if curve else None
+    if calibration and max(map(abs, asdict(calibration).values())) > STEEPEST:
+        raise ValueError("a number of its calibration is too large")
+    return calibration
 
 
 def _record(kind: type, saved: dict[str, Any]) -> Any:
@@ -361,19 +367,27 @@ def _record(kind: type, saved: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-def _check_sizes(folder: Path, config: ModelConfig, tokenizer: Tokenizer, encoder: keras.Model) -> None:
+def _check_sizes(folder: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
     if count_weights(config) > (folder / WEIGHTS).stat().st_size:  # two bytes each, but for those that are zeros
         raise BundleError(f"{folder}/{WEIGHTS} does not fit its config.json: it is too small for such a network.")
     if config.vocabulary_size != len(tokenizer):
         sizes = f"{len(tokenizer)} words, the model {config.vocabulary_size}"
         raise BundleError(f"{folder} has a vocabulary of {sizes}; its files come from different trainings.")
-    if (config.num_regions, config.feature_depth) != encoder.output_shape[1:]:
+
+
+def _check_shape(folder: Path, config: ModelConfig, shape: Sequence[int]) -> None:
+    if (config.num_regions, config.feature_depth) != tuple(shape):
         raise BundleError(
             f"{folder} has a model for features of another shape than its encoder's; copy the bundle again."
         )
 
 
-def _model(folder: Path, config: ModelConfig, encoder: keras.Model | None) -> CaptionModel:
+def _model(folder: Path, config: ModelConfig, encoder: "keras.Model | None") -> "CaptionModel":
+    import keras
+
+    from captioning.decoder.model import CaptionModel
+    from captioning.inference.weights_file import validate_hdf5
+
     model = CaptionModel(config, encoder)
     model.build()
     try:

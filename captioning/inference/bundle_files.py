@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from captioning.runtime import strict_json
 
 FORMAT = 1
 CONFIG = "config.json"
+WEIGHTS = "model.weights.h5"
+VOCABULARY = "vocabulary.json"
 LONGEST_TEXT = 4 * 2**20  # bytes of config.json and of vocabulary.json; 2,000 words take 0.03 MB
 LARGEST_FILE = 64 * 2**20  # bytes of a file that is read whole, such as the scores or the predictions of a split
 LARGEST_BUNDLE = 2 * 2**30  # bytes of all files together
@@ -76,16 +78,30 @@ def read_text(folder: Path, name: str) -> bytes:
     return _read(folder, name, LONGEST_TEXT)
 
 
-def check_files(folder: Path, hashes: dict[str, str], needed: Iterable[str]) -> None:
-    """Refuses a bundle that lacks a listed or a needed file, or in which one has changed since the training."""
-    size = 0
+def check_files(
+    folder: Path, hashes: dict[str, str], needed: Iterable[str], keep: Container[str] = ()
+) -> dict[str, bytes]:
+    """Refuses a bundle that lacks a listed or a needed file, or in which one has changed since the training.
+
+    Returns the contents of the files to `keep`, which are those that were compared.
+    """
+    size, contents = 0, {}
     for name in {**dict.fromkeys(needed, ""), **hashes}:
         with open_own(folder, name) as file:
             size += os.fstat(file.fileno()).st_size
             if size > LARGEST_BUNDLE:
                 raise _too_large(folder, LARGEST_BUNDLE)
-            if hashlib.file_digest(file, "sha256").hexdigest() != hashes.get(name):
+            if name in keep:
+                most = LONGEST_TEXT if name == VOCABULARY else LARGEST_BUNDLE
+                contents[name] = file.read(most + 1)
+                if len(contents[name]) > most:
+                    raise _too_large(folder / name, most)
+                digest = hashlib.sha256(contents[name])
+            else:
+                digest = hashlib.file_digest(file, "sha256")
+            if digest.hexdigest() != hashes.get(name):
                 raise _altered(folder, name)
+    return contents
 
 
 @contextlib.contextmanager

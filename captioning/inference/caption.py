@@ -25,7 +25,8 @@ class Caption:
 
     `confidence` is the calibrated probability that it is as good as an acceptable human caption (see confidence.py).
     It is None where the bundle has no calibration or the search was not a beam search. `familiar` is False for an image
-    unlike those that the confidence was measured on, None where that is unknown.
+    unlike those that the confidence was measured on, None where that is unknown. `language` is that of the text, ""
+    where the bundle does not state one.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Caption:
     alternatives: tuple["Caption", ...] = ()
     confidence: float | None = None
     familiar: bool | None = None
+    language: str = ""
 
     @property
     def sure(self) -> bool | None:

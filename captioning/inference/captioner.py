@@ -4,34 +4,41 @@ The features of the last images are cached, so that a second search in the same 
 """
 
 import dataclasses
-import functools
 import hashlib
 import io
 import os
 import re
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
-from typing import Any, overload
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
-from keras import ops
 from PIL.Image import Image as PillowImage
 
 from captioning.data.images import Source, read_image
 from captioning.data.tokenizer import END, PAD, START, UNKNOWN, Tokenizer, normalise
-from captioning.decoder.search import CaptionSearch, SearchResult, SearchRules
+from captioning.decoder.search import SearchResult, SearchRules
 from captioning.errors import CaptioningError, ImageError
 from captioning.inference.caption import Caption, Word
 from captioning.inference.confidence import Calibration, signals
+from captioning.inference.engine import Engine
 from captioning.inference.familiarity import Familiarity
 from captioning.inference.regions import Region, regions_within
 from captioning.options import DecodeOptions, changed
 
+if TYPE_CHECKING:
+    import keras
+
+    from captioning.decoder.model import CaptionModel
+    from captioning.inference.engine_keras import KerasEngine
+
 BATCH = 64
-MANY = 16  # full batches after which compiling a search with XLA pays off
 KEPT = 256  # images whose features are cached
 NO_CAPTION = -1e6  # scores below this belong to no caption
 MOST_FORCED = 10  # words; the search keeps beams for every number of forced words that a caption has so far
+UNSTATED = "en"  # language of a bundle that has further ones and does not state its own
 ENDING = "(end)"  # the end of a caption, where words are listed
 WEB_ADDRESS = re.compile("https?:/", re.IGNORECASE)  # one slash: pathlib.Path drops the other
 
@@ -39,25 +46,63 @@ Image = Source | bytes
 
 
 class Captioner:
-    """Captions images. `encoder` turns (B, H, W, 3) images into features; None where the model holds it."""
+    """Captions images; an engine computes the features and the search.
+
+    `others` builds the captioner of each further language, which shares the encoder and the cached features.
+    """
 
     def __init__(
         self,
-        model: Any,
+        engine: Engine,
         tokenizer: Tokenizer,
         *,
-        encoder: Any,
         image_size: int,
         options: DecodeOptions,
         calibration: Calibration | None = None,
         familiarity: Familiarity | None = None,
+        others: Mapping[str, Callable[["Captioner"], "Captioner"]] = MappingProxyType({}),
     ) -> None:
-        self.model, self.tokenizer, self.encoder = model, tokenizer, encoder or model.encoder
+        self.engine, self.tokenizer = engine, tokenizer
         self.image_size, self.options, self.calibration = image_size, options, calibration
         self.familiarity = familiarity
-        self._decoder = functools.lru_cache(maxsize=8)(lambda rules, jit: CaptionSearch(model, rules, jit=jit))
-        self._full_batches: Counter[SearchRules] = Counter()
+        self._lock = threading.Lock()  # one thread may encode images while another searches
         self._grids: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._others, self._built = others, dict[str, Captioner]()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages of its captions, its own first; none where its bundle does not state them."""
+        own = self.options.language or (UNSTATED if self._others else "")
+        return tuple(filter(None, (own, *self._others)))
+
+    def speaking(self, language: str) -> "Captioner":
+        """The captioner of one of the languages; itself where that is "", its own or not stated."""
+        if language in ("", *self.languages[:1]):
+            return self
+        if language not in self._others:
+            known = ", ".join(self.languages) or "one language that it does not state"
+            raise CaptioningError(f"This captioner has captions in {known}; --language {language} cannot be used.")
+        if language not in self._built:
+            self._built[language] = self._others[language](self)
+            self._built[language]._grids = self._grids
+        return self._built[language]
+
+    @property
+    def model(self) -> "CaptionModel":
+        """The Keras model."""
+        return self._keras_engine().model
+
+    @property
+    def encoder(self) -> "keras.Model":
+        """The Keras encoder."""
+        return self._keras_engine().encoder
+
+    def _keras_engine(self) -> "KerasEngine":
+        if self.engine.name != "keras":
+            raise CaptioningError(
+                'This captioner has no Keras model; load it with captioning.load(..., engine="keras").'
+            )
+        return cast("KerasEngine", self.engine)
 
     @overload
     def caption(self, images: Image, options: DecodeOptions | None = ..., **settings: Any) -> Caption: ...
@@ -126,16 +171,18 @@ class Captioner:
 
     def _cached(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
         names = [hashlib.sha1(picture.tobytes(), usedforsecurity=False).digest() for picture in pixels]
-        missing = {name: picture for name, picture in zip(names, pixels, strict=True) if name not in self._grids}
+        with self._lock:
+            kept = {name: self._grids[name] for name in names if name in self._grids}
+        missing = {name: picture for name, picture in zip(names, pixels, strict=True) if name not in kept}
         if missing:
-            grids = self.encoder.predict_on_batch(np.stack(list(missing.values())))
-            self._grids.update(zip(missing, grids, strict=True))
-        found = [self._grids[name] for name in names]
-        for name in names:
-            self._grids.move_to_end(name)
-        while len(self._grids) > KEPT:
-            self._grids.popitem(last=False)
-        return found
+            kept.update(zip(missing, self.engine.encode(np.stack(list(missing.values()))), strict=True))
+        with self._lock:
+            for name in names:
+                self._grids[name] = kept[name]
+                self._grids.move_to_end(name)
+            while len(self._grids) > KEPT:
+                self._grids.popitem(last=False)
+        return [kept[name] for name in names]
 
     def caption_features(
         self,
@@ -147,28 +194,25 @@ class Captioner:
     ) -> list[Caption]:
         """The Captions for features as `features` gives them, or for images where the model holds the encoder."""
         options = options or self.options
+        if (speaker := self.speaking(options.language)) is not self:
+            return speaker.caption_features(features, options, begin=begin, region=region)
         rules, prefix, where = self._rules(options), self._prefix(begin, options), self._where(region)
         rng = np.random.default_rng(options.sampling_seed)
         captions: list[Caption] = []
         for first in range(0, len(features), BATCH):
             part = np.asarray(features[first : first + BATCH])
-            padded = part if len(features) <= BATCH else _padded(part)  # one shape, compiled once
+            is_alone = len(features) <= BATCH or not self.engine.has_one_size
+            padded = part if is_alone else _padded(part)
             alike = {
                 name: np.repeat(row[None], len(padded), axis=0)
                 for name, row in (("prefix", prefix), ("where", where))
                 if row is not None
             }
-            found = self._decoder_for(rules, len(padded)).search(padded, rng=rng, **alike)
+            found = self.engine.search(padded, rules, is_full=len(padded) == BATCH, rng=rng, **alike)
             _refuse_nonsense(found)
             known = self.familiarity.is_familiar(part) if self.familiarity and part.ndim == 3 else [None] * len(part)
             captions += [self._caption(found, row, options, familiar) for row, familiar in enumerate(known)]
         return captions
-
-    def _decoder_for(self, rules: SearchRules, count: int) -> CaptionSearch:
-        is_full = count == BATCH
-        if is_full:
-            self._full_batches[rules] += 1
-        return self._decoder(rules, is_full and self._full_batches[rules] > MANY)
 
     def alternatives(
         self,
@@ -180,20 +224,22 @@ class Captioner:
         region: Region | None = None,
     ) -> list[list[tuple[str, float]]]:
         """For every word of a caption of this image, and for its end, the most likely others with probabilities."""
+        if (speaker := self.speaking(caption.language)) is not self:
+            return speaker.alternatives(image, caption, options, count=count, region=region)
         where = self._where(region)
-        state = self.model.start(self.features([image], options), 1, None if where is None else where[None])
+        state = self.engine.start(self.features([image], options), None if where is None else where[None])
         said = [self.tokenizer.id(word.text) for word in caption.words]
         found = []
         for last, chosen in zip([START, *said], [*said, END], strict=True):
-            log_probs, state, _ = self.model.step(np.array([[last]], "int32"), state)
-            probabilities = np.exp(ops.convert_to_numpy(log_probs)[0, 0])
+            log_probs, state = self.engine.step(np.array([[last]], "int32"), state)
+            probabilities = np.exp(log_probs[0, 0])
             probabilities[[PAD, START, UNKNOWN, chosen]] = 0
             best = [word for word in np.argsort(-probabilities) if probabilities[word] > 0]
             found.append([(self._name(word), float(probabilities[word])) for word in best[:count]])
         return found
 
     def _name(self, word: int) -> str:
-        return ENDING if word == END else self.tokenizer.words[word]
+        return ENDING if word == END else self.tokenizer.spell(self.tokenizer.words[word])
 
     def _rules(self, options: DecodeOptions) -> SearchRules:
         forced, forbidden = self._ids(options.force, "--force"), self._ids(options.forbid, "--forbid")
@@ -202,7 +248,7 @@ class Captioner:
         # the confidence of a caption needs all beams
         count = options.num_beams if options.strategy == "beam" else options.num_captions
         compiled = dataclasses.replace(
-            options, num_captions=count, force=(), forbid=(), sampling_seed=0, mirrored=False
+            options, num_captions=count, force=(), forbid=(), sampling_seed=0, mirrored=False, language=""
         )
         return SearchRules(compiled, forced, forbidden)
 
@@ -233,7 +279,7 @@ class Captioner:
         return prefix
 
     def _where(self, region: Region | None) -> np.ndarray | None:
-        return None if region is None else regions_within(region, _side(self.model.config.num_regions)).reshape(-1)
+        return None if region is None else regions_within(region, _side(self.engine.num_regions)).reshape(-1)
 
     def _caption(self, found: SearchResult, row: int, options: DecodeOptions, familiar: bool | None) -> Caption:
         ranks = [rank for rank in range(found.tokens.shape[1]) if _exists(found, row, rank)]
@@ -249,8 +295,11 @@ class Captioner:
         probabilities = np.exp(found.log_probs[row, rank])
         side = _side(found.attention.shape[-1])
         maps = found.attention[row, rank].reshape(-1, side, side)
-        words = tuple(Word(text, float(probabilities[time]), maps[time]) for time, text in enumerate(texts))
-        return Caption(self.tokenizer.decode(found.tokens[row, rank]), words, float(found.scores[row, rank]))
+        words = tuple(
+            Word(self.tokenizer.spell(text), float(probabilities[time]), maps[time]) for time, text in enumerate(texts)
+        )
+        language, score = next(iter(self.languages), ""), float(found.scores[row, rank])
+        return Caption(self.tokenizer.decode(found.tokens[row, rank]), words, score, language=language)
 
 
 def _side(num_regions: int) -> int:

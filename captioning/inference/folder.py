@@ -104,9 +104,9 @@ def _add(batch: dict[Path, Any], writer: CaptionWriter, left_out: LeftOut | None
         left_out.add(low)
         captions = {image: each for image, each in captions.items() if image not in low}
     refused = writer.add(captions)
-    summary.problems += refused
+    summary.problems += refused.values()
     summary.written += len(captions) - len(refused)
-    verdicts = [each.verdict for each in captions.values()]
+    verdicts = [each.verdict for image, each in captions.items() if image not in refused]
     summary.not_sure += verdicts.count("not sure")
     summary.unfamiliar += verdicts.count("unfamiliar")
     summary.unknown += verdicts.count("unknown")
@@ -128,12 +128,24 @@ def require_confidence(captioner: Any, search: DecodeOptions, threshold: float) 
         )
 
 
-def caption_images(captioner: Any, images: Iterable[Path], search: DecodeOptions) -> Iterator[dict[Path, Any]]:
-    """Batches of 64 readable images, the last one of fewer: the Caption of each, or why it cannot be read."""
-    for batch in _batches(read_ahead(images, captioner.image_size)):
-        pixels = {image: read for image, read in batch.items() if isinstance(read, np.ndarray)}
-        captions = captioner.caption(list(pixels.values()), search)
-        yield batch | dict(zip(pixels, captions, strict=True))
+def caption_images(
+    captioner: Any, images: Iterable[Path], search: DecodeOptions, begin: str = ""
+) -> Iterator[dict[Path, Any]]:
+    """Batches of 64 readable images, the last one of fewer: the Caption of each, or why it cannot be read.
+
+    The next batch is encoded while the captions of one are searched for. `begin` holds the words that all begin with.
+    """
+
+    def encode(batch: dict[Path, Any]) -> np.ndarray | None:
+        pixels = [read for read in batch.values() if isinstance(read, np.ndarray)]
+        return captioner.features(pixels, search) if pixels else None
+
+    prefix = {"begin": begin} if begin else {}
+    batches = _batches(read_ahead(images, captioner.image_size))
+    for batch, features in map_ahead(encode, batches, 1, threads=1):
+        readable = [image for image, read in batch.items() if isinstance(read, np.ndarray)]
+        captions = [] if features is None else captioner.caption_features(features, search, **prefix)
+        yield batch | dict(zip(readable, captions, strict=True))
 
 
 def _batches(images: Iterable[tuple[Path, Any]]) -> Iterator[dict[Path, Any]]:

@@ -4,12 +4,13 @@ import csv
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from captioning.data.tokenizer import is_ideograph
 from captioning.runtime.safe_csv import csv_row
 
 if TYPE_CHECKING:
@@ -34,24 +35,38 @@ def name_of(image: Path) -> str:
     return str(image).encode("utf-8", "backslashreplace").decode("utf-8").translate(ONE_LINE)
 
 
-def alt_text(caption: str) -> str:
-    """A caption as alternative text: one sentence of at most 125 characters that does not begin with "a picture of"."""
+def alt_text(caption: str, length: int = ALT_LENGTH) -> str:
+    """A caption as alternative text: one sentence of at most `length` characters without "a picture of" before it."""
     while opening := ALT_PREFIX.match(caption):
         caption = caption[opening.end() :]
-    text = caption.strip().rstrip(".!?,;: ")
-    if len(text) >= ALT_LENGTH:
-        text = textwrap.shorten(text, ALT_LENGTH - 1, placeholder="").rstrip(",;: ")
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    text = caption.strip().rstrip(".!?,;:。 ")
+    if len(text) >= length:
+        text = (textwrap.shorten(text, length - 1, placeholder="") or text[: length - 1]).rstrip(",;: ")
+    end = "。" if is_ideograph(text[-1:]) else "."
+    return f"{text[:1].upper()}{text[1:]}{end}" if text else ""
 
 
-def record_of(image: Path, caption: "Caption", *, as_alt_text: bool, several: bool, attention: bool) -> Record:
-    """A caption's values by column; `several` adds the next best captions, `attention` each word with its weights."""
-    worded = alt_text if as_alt_text else str
+def record_of(
+    image: Path,
+    caption: "Caption",
+    *,
+    worded: Callable[[str], str] = str,
+    several: bool,
+    attention: bool,
+    language: bool = False,
+) -> Record:
+    """A caption's values by column.
+
+    `several` adds the next best captions, `language` its language, `attention` each word with its weights. `worded`
+    makes the text that is written of a caption.
+    """
     confidence = None if caption.confidence is None else round(caption.confidence, 3)
     values = (name_of(image), worded(str(caption)), confidence, caption.sure, caption.verdict, round(caption.score, 4))
     record: Record = dict(zip(COLUMNS, values, strict=False))
     if several:
         record["alternatives"] = [worded(str(other)) for other in caption.alternatives]
+    if language:
+        record["language"] = caption.language
     if attention:
         record["words"] = [
             {"text": word.text, "probability": round(word.probability, 4), "attention": _rounded(word.attention)}
@@ -88,9 +103,10 @@ def _csv_line(record: Record) -> str:
     return csv_row(" | ".join(cell) if isinstance(cell, list) else cell for cell in record.values())
 
 
-def csv_header(*, several: bool, absent: Sequence[str] = ()) -> str:
+def csv_header(*, several: bool, absent: Sequence[str] = (), language: bool = False) -> str:
     """The first line of a CSV, without the columns in `absent`."""
     columns = COLUMNS if several else COLUMNS[:-1]
+    columns = (*columns, *["language"] * language)
     return csv_row(column for column in columns if column not in absent)
 
 

@@ -13,8 +13,12 @@ from tqdm import tqdm
 
 from captioning.errors import CaptioningError, DataError
 from captioning.inference.confidence import SURE, verdict_of
+from captioning.inference.metadata.changes import Rewriter, read_texts
+from captioning.inference.metadata.journal import DEFAULT_JOURNAL, Journal
+from captioning.inference.metadata.writer import MetadataWriter
 from captioning.inference.records import (
     ADDED_LATER,
+    ALT_LENGTH,
     READ,
     WRITTEN,
     Record,
@@ -26,6 +30,7 @@ from captioning.inference.records import (
     texts_of,
     whole_lines,
 )
+from captioning.inference.wording import Wording
 from captioning.runtime.files import atomic_write, explain_disk_errors
 
 if TYPE_CHECKING:
@@ -45,51 +50,93 @@ class OutputOptions:
     alt_text: bool = False
     attention: bool = False
     min_confidence: float | None = None
+    metadata: bool = False
+    xmp_name: str = "full"
+    keep_times: bool = False
+    journal: Path | None = None
+    alt_length: int = ALT_LENGTH
+    prefix: str = ""
+    suffix: str = ""
+    language: str = ""  # asked for: captions are written with their language
 
     @property
     def kind(self) -> str:
-        """One of text, txt, csv, jsonl, json."""
+        """One of text, txt, csv, jsonl, json, xmp, metadata."""
+        if self.metadata:
+            return self.format or "metadata"
         return self.format or (self.output.suffix[1:].lower() if self.output else "txt" if self.sidecar else "text")
 
     @property
     def threshold(self) -> float:
         """Captions of a lower confidence are left out; 0 leaves none out."""
-        by_default = SURE if self.sidecar and self.alt_text else 0.0
+        by_default = SURE if (self.sidecar or self.metadata) and self.alt_text else 0.0
         return by_default if self.min_confidence is None else self.min_confidence
 
     @property
     def left_out(self) -> Path | None:
         """The CSV file of captions that are left out, where captions go to files and some may be left out."""
-        if not self.threshold or not (self.output or self.sidecar):
+        if not self.threshold or not (self.output or self.sidecar or self.metadata):
             return None
         return self.output.with_name(f"{self.output.stem}-left-out.csv") if self.output else SIDECARS_LEFT_OUT
 
     @property
     def place(self) -> str:
         """Where the captions are, as the end of a phrase."""
+        if self.metadata:
+            return " in the images' metadata"
         return f" in {self.output}" if self.output else " beside the images" if self.sidecar else ""
+
+    @property
+    def wording(self) -> Wording:
+        """How captions are worded."""
+        return Wording(self.alt_text, self.alt_length, self.prefix, self.suffix)
+
+    @property
+    def journal_path(self) -> Path | None:
+        """The journal of a run that changes images or files beside them; none where it only adds text or JSON files."""
+        may_change = self.kind in ("xmp", "metadata") or (self.sidecar and self.if_exists != "skip")
+        return self.journal or (DEFAULT_JOURNAL if may_change else None)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a run has to share with one that was killed, to go on with it."""
+        names = ("alt_text", "alt_length", "prefix", "suffix", "if_exists", "xmp_name", "min_confidence")
+        return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
 
     def __post_init__(self) -> None:
         kind, in_file = self.kind, self.output or self.sidecar
-        sidecar_text = self.sidecar and kind == "txt"
+        adds_text = (self.sidecar and kind in ("txt", "xmp")) or kind == "metadata"
+        is_beside = self.sidecar or self.metadata
         for is_right, sentence in (
-            (not (self.output and self.sidecar), "--output and --sidecar exclude each other; give one of them."),
             (
-                kind in (*WRITTEN, "json"),
+                bool(self.output) + self.sidecar + self.metadata <= 1,
+                "--output, --sidecar and --metadata exclude each other; give one of them.",
+            ),
+            (not self.metadata or not self.format, "--metadata has no --format; leave it out."),
+            (kind != "xmp" or self.sidecar, "--format xmp is for files beside the images; give --sidecar too."),
+            (self.xmp_name == "full" or kind == "xmp", "--xmp-name is for --sidecar --format xmp."),
+            (is_beside or not self.journal, "--journal is for --sidecar and --metadata."),
+            (self.metadata or kind == "xmp" or not self.keep_times, "--keep-times is for --metadata and XMP sidecars."),
+            (
+                kind in (*WRITTEN, "json", "xmp", "metadata"),
                 f"{self.output} has no known format; end it in .csv, .json, .jsonl or .txt.",
             ),
             (kind != "text" or not in_file, "--format text is for the terminal; use txt."),
             (kind != "json" or in_file, "--format json needs --output FILE or --sidecar, since it is written whole."),
-            (not self.sidecar or kind in ("txt", "json"), f"--sidecar writes txt or json, not {kind}; use --output."),
             (
-                sidecar_text or self.if_exists in ("skip", "overwrite"),
-                f"--if-exists {self.if_exists} is for --sidecar with --format txt; use skip or overwrite.",
+                not self.sidecar or kind in ("txt", "json", "xmp"),
+                f"--sidecar writes txt, json or xmp, not {kind}; use --output.",
+            ),
+            (
+                adds_text or self.if_exists in ("skip", "overwrite"),
+                f"--if-exists {self.if_exists} is for text sidecars, XMP and --metadata; use skip or overwrite.",
             ),
             (not self.attention or kind in ("json", "jsonl"), "--attention needs --format json or jsonl."),
             (0 <= self.threshold <= 1, f"--min-confidence {self.min_confidence} cannot be used: 0 to 1 was expected."),
         ):
             if not is_right:
                 raise CaptioningError(sentence)
+        _ = self.wording  # refuses what it cannot use
 
 
 class CaptionWriter(Protocol):
@@ -97,14 +144,16 @@ class CaptionWriter(Protocol):
 
     def __contains__(self, image: Path) -> bool: ...
 
-    def add(self, captions: Mapping[Path, Any]) -> list[str]: ...
+    def add(self, captions: Mapping[Path, Any]) -> dict[Path, str]: ...
 
 
 @contextlib.contextmanager
 def open_writer(options: OutputOptions, *, several: bool) -> Iterator[CaptionWriter]:
     """The writer that the options ask for; `several`: captions have alternatives. JSON is written at the end."""
-    if options.sidecar:
-        yield _Sidecars(options, several)
+    if options.sidecar or options.metadata:
+        with _open_journal(options) as journal:
+            is_text = options.kind in ("txt", "json")
+            yield _Sidecars(options, several, journal) if is_text else MetadataWriter(options, _there(journal))
     elif not options.output:
         yield _Terminal(options, several)
     elif options.kind != "json":
@@ -112,6 +161,25 @@ def open_writer(options: OutputOptions, *, several: bool) -> Iterator[CaptionWri
     else:
         with _written_whole(options.output, options, several) as writer:
             yield writer
+
+
+@contextlib.contextmanager
+def _open_journal(options: OutputOptions) -> Iterator[Journal | None]:
+    """The journal, in which a run that ends without an exception has an end."""
+    if not options.journal_path:
+        yield None
+        return
+    journal = Journal(options.journal_path, options.settings)
+    try:
+        yield journal
+        journal.finish()
+    finally:
+        journal.close()
+
+
+def _there(journal: Journal | None) -> Journal:
+    assert journal
+    return journal
 
 
 @contextlib.contextmanager
@@ -149,11 +217,13 @@ def _not_ours(path: Path, error: Exception) -> DataError:
 class _Writer:
     def __init__(self, options: OutputOptions, several: bool) -> None:
         self._options, self._several = options, several
-        self._header = csv_header(several=several) if options.kind == "csv" else ""
+        self._columns: dict[str, Any] = {"several": several, "language": bool(options.language)}
+        self._header = csv_header(**self._columns) if options.kind == "csv" else ""
 
     def _record(self, image: Path, caption: "Caption") -> Record:
-        kinds = {"as_alt_text": self._options.alt_text, "attention": self._options.attention}
-        return record_of(image, caption, several=self._several, **kinds)
+        options = self._options
+        kinds = {"several": self._several, "attention": options.attention, "language": bool(options.language)}
+        return record_of(image, caption, worded=options.wording, **kinds)
 
     def _lines(self, records: list[Record]) -> str:
         return "".join(map(WRITTEN[self._options.kind], records))
@@ -163,12 +233,12 @@ class _Terminal(_Writer):
     def __contains__(self, image: Path) -> bool:
         return False
 
-    def add(self, captions: Mapping[Path, Any]) -> list[str]:
+    def add(self, captions: Mapping[Path, Any]) -> dict[Path, str]:
         text = self._header + self._lines([self._record(*pair) for pair in captions.items()])
         tqdm.write(text, file=sys.stdout, end="")  # above a progress bar, where there is one
         sys.stdout.flush()
         self._header = ""
-        return []
+        return {}
 
 
 class _Lines(_Writer):
@@ -191,7 +261,7 @@ class _Lines(_Writer):
             if self._end or not self._header:
                 self.done.add(READ[self._options.kind](line))
             else:  # the file keeps the columns that it was begun with
-                headers = {csv_header(several=self._several, absent=absent): absent for absent in ADDED_LATER}
+                headers = {csv_header(**self._columns, absent=absent): absent for absent in ADDED_LATER}
                 if line not in headers:
                     raise ValueError(f"its columns are {line.strip()}")
                 self._absent = headers[line]
@@ -202,7 +272,7 @@ class _Lines(_Writer):
     def __contains__(self, image: Path) -> bool:
         return name_of(image) in self.done
 
-    def add(self, captions: Mapping[Path, Any]) -> list[str]:
+    def add(self, captions: Mapping[Path, Any]) -> dict[Path, str]:
         records = [self._record(*pair) for pair in captions.items()]
         records = [{key: value for key, value in record.items() if key not in self._absent} for record in records]
         data = (("" if self._end else self._header) + self._lines(records)).encode()
@@ -212,32 +282,44 @@ class _Lines(_Writer):
                 file.truncate(self._end)
                 file.write(data)
         self._end += len(data)
-        return []
+        return {}
 
 
 class _Sidecars(_Writer):
     """A .txt or .json file beside each image, called like it."""
 
-    def __init__(self, options: OutputOptions, several: bool) -> None:
+    def __init__(self, options: OutputOptions, several: bool, journal: Journal | None = None) -> None:
         super().__init__(options, several)
         self._owners: dict[Path, Path] = {}
+        self._journal = journal
 
     def _place(self, image: Path) -> Path:
         return image.with_suffix(f".{self._options.kind}")
 
     def __contains__(self, image: Path) -> bool:
-        return self._options.if_exists == "skip" and self._place(image).exists()
+        place = self._place(image)
+        if self._options.if_exists == "skip":
+            return place.exists()
+        done = self._journal.done.get(self._journal.name_of(place)) if self._journal else None
+        return bool(done) and read_texts(place, "text") == done
 
-    def add(self, captions: Mapping[Path, Any]) -> list[str]:
-        problems = []
+    def add(self, captions: Mapping[Path, Any]) -> dict[Path, str]:
+        problems = {}
         for image, caption in captions.items():
             place = self._place(image)
             owner = place if place == image else self._owners.setdefault(place, image)
             if owner == image != place:
-                atomic_write(place, self._text(place, self._record(image, caption)))
+                self._write(place, self._text(place, self._record(image, caption)))
             else:
-                problems.append(f"{name_of(image)} would share {place.name} with {owner.name}; use --output for it.")
+                problems[image] = f"{name_of(image)} would share {place.name} with {owner.name}; use --output for it."
         return problems
+
+    def _write(self, place: Path, data: bytes) -> None:
+        if self._journal:
+            text = {"text": data.decode("utf-8", "surrogateescape")}
+            Rewriter(self._journal).write(place, "text", lambda _: text)
+        else:
+            atomic_write(place, data)
 
     def _text(self, place: Path, record: Record) -> bytes:
         if self._options.kind == "json":
@@ -258,9 +340,10 @@ class LeftOut:
     def __init__(self, options: OutputOptions, writer: CaptionWriter) -> None:
         self.threshold, self.path = options.threshold, options.left_out
         self.rows: dict[str, tuple[str, float | None, str]] = {}  # image -> caption, confidence, verdict
-        self._writer, self._alt_text, self._file = writer, options.alt_text, None
+        self._writer, self._wording, self._file = writer, options.wording, None
         if self.path:
-            as_csv = OutputOptions(output=self.path, alt_text=options.alt_text)
+            same = {name: getattr(options, name) for name in ("alt_text", "alt_length", "prefix", "suffix")}
+            as_csv = OutputOptions(output=self.path, **same)
             if self.path.exists():
                 self._refuse_others(self.path, as_csv)
                 self._keep(self.path, start_anew=options.if_exists == "overwrite")
@@ -299,7 +382,7 @@ class LeftOut:
     def add(self, captions: Mapping[Path, Any]) -> None:
         """Notes the captions that are left out."""
         for image, caption in captions.items():
-            record = record_of(image, caption, as_alt_text=self._alt_text, several=False, attention=False)
+            record = record_of(image, caption, worded=self._wording, several=False, attention=False)
             self.rows[record["image"]] = record["caption"], caption.confidence, caption.verdict
         if self._file and captions:
             self._file.add(captions)

@@ -1,36 +1,52 @@
-"""Explains what to do when a required package is not installed."""
+"""Explains what to do when a package is not installed: one of all, or one of an optional part."""
 
 import contextlib
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
-from captioning.errors import CaptioningError
+from captioning.errors import MissingExtra
 
-REQUIRED = {  # names of modules
-    *("PIL", "fastapi", "gradio", "h5py", "httpx", "keras", "matplotlib", "multipart", "nltk", "numpy", "pandas"),
-    *("starlette", "tensorflow", "tqdm", "uvicorn"),
+BASE = {"PIL", "nltk", "numpy", "onnxruntime", "tqdm"}  # names of modules
+EXTRAS = {  # what an optional part needs, by the name of its extra
+    "plots": ("matplotlib", {"matplotlib"}),
+    "app": ("Gradio", {"fastapi", "gradio", "httpx", "matplotlib", "multipart", "pandas", "starlette", "uvicorn"}),
+    "train": ("TensorFlow and Keras", {"h5py", "keras", "matplotlib", "onnx", "tensorflow"}),
 }
+_COMMAND = ContextVar("command", default="")  # of the command line
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def explain_missing_packages() -> Iterator[None]:
-    """Turns the failed import of a required package into one sentence. Any other failed import is raised unchanged."""
+def explain_missing_packages(command: str = "") -> Iterator[None]:
+    """Turns the failed import of a package of ours into one sentence. Any other failed import is raised unchanged.
+
+    A block within another one takes its `command`.
+    """
+    token = _COMMAND.set(command or _COMMAND.get())
     try:
         yield
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
-        if name not in REQUIRED:
+        extra = next((extra for extra, (_, modules) in EXTRAS.items() if name in modules), "")
+        if name not in BASE and not extra:
             raise
-        raise CaptioningError(f"{name} is not installed for {sys.executable}; {_remedy(ROOT)}") from None
+        who = f"captioning {_COMMAND.get()}".strip()
+        reason = f"{who} needs {EXTRAS[extra][0]}" if extra else f"{name} is not installed for {sys.executable}"
+        raise MissingExtra(f"{reason}; {_remedy(ROOT, extra)}") from None
+    finally:
+        _COMMAND.reset(token)
 
 
-def _remedy(root: Path) -> str:
+def _remedy(root: Path, extra: str) -> str:
     venv, folder = root / ".venv", "" if root == Path.cwd() else f"{root}/"
     activate = f"source {folder}.venv/bin/activate"
     if (venv / "bin" / "activate").exists() and Path(sys.prefix) != venv:
         return f"activate the environment that has it: {activate}"
-    if (root / "requirements.txt").exists():
-        return f"install the requirements: {sys.executable} -m pip install -r {folder}requirements.txt"
-    return f"install captioning again: {sys.executable} -m pip install captioning"
+    is_checkout, install = (root / "requirements.txt").exists(), f"{sys.executable} -m pip install"
+    if extra:
+        return f"install that part: {install} '{(folder or '.') if is_checkout else 'captioning'}[{extra}]'"
+    if is_checkout:
+        return f"install the requirements: {install} -r {folder}requirements.txt"
+    return f"install captioning again: {install} captioning"

@@ -112,7 +112,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def _take(file: RawIOBase, folder: Path) -> None:
-    is_ours = _lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(folder / ".lock"))
+    is_ours = try_lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(folder / ".lock"))
     if not is_ours:
         file.seek(0)
         holder = (file.read() or b"started just now").decode()
@@ -128,7 +128,8 @@ def _tidy(folder: Path) -> None:
             folder.rmdir()
 
 
-def _lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
+    """Locks an open file until it is closed or the process dies; False if another process holds it."""
     try:
         import fcntl
 

@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from captioning.runtime.environment import explain_missing_packages
+
 
 def import_keras() -> None:
     """Imports Keras with standard error suppressed."""
@@ -21,7 +23,7 @@ def import_keras() -> None:
     gc.disable()  # none of a million new objects is garbage: collecting takes a sixth of the time
     atexit.register(gc.freeze)  # collecting at exit would take a second
     try:
-        with suppress_stderr():
+        with explain_missing_packages(), suppress_stderr():
             import keras  # noqa: F401
     finally:
         gc.enable()

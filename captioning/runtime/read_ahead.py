@@ -10,13 +10,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[tuple[Item, Result]]:
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int, threads: int | None = None
+) -> Iterator[tuple[Item, Result]]:
     """Yield each item with the function's result for it, in order. Threads compute up to `ahead` items in advance.
 
-    An exception of the function is raised at its item.
+    There are as many threads as cores by default. An exception of the function is raised at its item.
     """
     waiting: deque[tuple[Item, Future[Result]]] = deque()
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(threads or os.cpu_count())
     try:
         for item in items:
             waiting.append((item, pool.submit(function, item)))

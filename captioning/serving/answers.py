@@ -32,6 +32,7 @@ def answer(described: CaptionSession) -> dict[str, Any]:
         ],
         "alternatives": [{"caption": other.text, "score": _rounded(other.score)} for other in described.captions[1:]],
         "bundle": described.bundle,
+        "language": caption.language,
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from captioning.errors import BundleError
 from captioning.inference.bundle_files import read_config, read_listed
+from captioning.options import is_language
 from captioning.runtime import strict_json
 
 KINDS = {
@@ -40,6 +41,7 @@ class Offer:
     score: float | None = None
     low: float | None = None
     bleu: float | None = None
+    languages: tuple[str, ...] = ()  # of its captions beside its own
 
     @property
     def is_drawn(self) -> bool:
@@ -110,6 +112,7 @@ def read_offer(folder: Path) -> Offer:
         score=_number(cider, "value"),
         low=_number(cider, "low"),
         bleu=_number(_part(scores, "BLEU-4"), "value"),
+        languages=tuple(filter(is_language, _part(config, "languages"))),
     )
 
 

@@ -31,9 +31,9 @@ def find_bundles(artifacts: Path, encoder_weights: str = "imagenet") -> list[Pat
 class CaptionerPool:
     """Captioners by name; the name is that of the bundle's folder."""
 
-    def __init__(self, folders: Sequence[Path], *, encoder_weights: str = "imagenet") -> None:
+    def __init__(self, folders: Sequence[Path], *, encoder_weights: str = "imagenet", engine: str = "auto") -> None:
         self._folders: dict[str, Path] = {}
-        self._weights, self._lock = encoder_weights, threading.Lock()
+        self._weights, self.engine, self._lock = encoder_weights, engine, threading.Lock()
         self._captioners: dict[str, Any] = {}
         for folder in folders:
             name = folder.resolve().name
@@ -79,6 +79,11 @@ class CaptionerPool:
         return self.offer(name).sentence(self._weights)
 
     @property
+    def languages(self) -> list[str]:
+        """The languages that some bundles have beside their own."""
+        return sorted({code for name in self.names for code in self.offer(name).languages})
+
+    @property
     def labels(self) -> dict[str, str]:
         """What people choose a bundle by, for every name."""
         return labels(map(self.offer, self.names), self._weights)
@@ -89,7 +94,7 @@ class CaptionerPool:
         folder = self.folder(name)
         with self._lock:
             if name not in self._captioners:
-                self._captioners[name] = captioning.load(folder, encoder_weights=self._weights)
+                self._captioners[name] = captioning.load(folder, encoder_weights=self._weights, engine=self.engine)
             try:
                 yield Patient(self._captioners[name])
             except TimeoutError:

@@ -114,10 +114,13 @@ def reworded(pool: CaptionerPool, described: CaptionSession, place: int, word: s
 
 def _ended(captioner: Any, described: CaptionSession, place: int) -> Caption:
     words = described.caption.words[:place]
-    said = [captioner.tokenizer.id(word.text) for word in words]
+    language = described.caption.language
+    tokenizer = captioner.speaking(language).tokenizer
+    said = [tokenizer.id(word.text) for word in words]
     shares = [*(word.probability for word in words), dict(described.choices[place])[ENDING]]
     total = sum(math.log(max(share, 1e-9)) for share in shares)
-    return Caption(captioner.tokenizer.decode(said), words, total / len(shares) ** described.options.length_penalty)
+    score = total / len(shares) ** described.options.length_penalty
+    return Caption(tokenizer.decode(said), words, score, language=language)
 
 
 def turned(pool: CaptionerPool, described: CaptionSession, rank: int) -> CaptionSession:

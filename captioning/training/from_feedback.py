@@ -24,6 +24,7 @@ from captioning.errors import DataError
 from captioning.evaluation.metrics import CiderD
 from captioning.evaluation.model_card import model_card
 from captioning.evaluation.scoring import GREEDY, WATCHED, Scores, Validation, caption_split, score_splits
+from captioning.extras.export import after_training
 from captioning.inference import bundle
 from captioning.inference.captioner import Captioner
 from captioning.options import ModelOptions, RecipeOptions, TrainOptions
@@ -62,7 +63,7 @@ def retrain(options: RecipeOptions) -> None:
         with exclusive_lock(checkpoints):
             check_overwrite(folder, checkpoints, run)
             corrections = read_corrections(Path(run.from_feedback))
-            captioner = bundle.load(run.bundle, encoder_weights=options.model.encoder_weights)
+            captioner = bundle.load(run.bundle, encoder_weights=options.model.encoder_weights, engine="keras")
             corrections = usable(corrections, captioner.tokenizer)
             data = load_data(options, others=corrections)
             splits = choose_splits(corrections, captioner.tokenizer, data, options)
@@ -93,6 +94,7 @@ def retrain(options: RecipeOptions) -> None:
             bundle.save(folder, parts, files=files, about=facts)
             clear_checkpoints(checkpoints)
     print(f"\nSaved {folder}; {run.bundle} is unchanged.")
+    print(after_training(folder, parts.captioner()))
     print(next_commands(folder, parts, options.model.encoder_weights))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioning.data.check import clean, inspect
+from captioning.data.dataset import require_one_language
 from captioning.data.image_index import ImageFacts, index_images
 from captioning.data.load import SMOKE_SIZES, load_dataset
 from captioning.data.published import PUBLISHED, bytes_to_fetch
@@ -33,6 +34,7 @@ class TrainingData:
     source: Path  # the folder that images are named in
     splits: Mapping[str, Split]
     index: Mapping[Path, ImageFacts]
+    language: str = ""  # of its captions, where it is stated
 
     def digests(self, images: Iterable[Path]) -> dict[Path, str]:
         """Return the content hash of each image, which names it in the cache."""
@@ -55,7 +57,14 @@ def load_data(options: RecipeOptions, *, others: Iterable[Path] = ()) -> Trainin
     """
     run = options.run
     say_disk_need(options)
-    dataset, source = load_dataset(options.data, Path(run.downloads), seed=options.training.seed, smoke=run.smoke)
+    dataset, source = load_dataset(
+        options.data,
+        Path(run.downloads),
+        seed=options.training.seed,
+        smoke=run.smoke,
+        language=options.decoding.language,
+    )
+    require_one_language(dataset)
     images = [image for split in dataset.splits.values() for image in split]
     index = index_images([*images, *others], Path(run.cache))
     findings = inspect(dataset, index=index)
@@ -66,7 +75,7 @@ def load_data(options: RecipeOptions, *, others: Iterable[Path] = ()) -> Trainin
         found = ", ".join(split for split in dataset.splits if split != "train")
         raise DataError(f"{source} has no image to train on, only {found}; put some in a train split.")
     splits = {"dev": train} | {name: split for name, split in dataset.splits.items() if split}
-    return TrainingData(dataset.name, source, splits, index)
+    return TrainingData(dataset.name, source, splits, index, dataset.language)
 
 
 def say_disk_need(options: RecipeOptions) -> None:

@@ -27,11 +27,13 @@ BEGUN: dict[str, Any] = {  # defaults when training starts from a bundle
     "glove_frozen_epochs": 0,
 }
 
+ADDED: dict[str, Any] = {"learning_rate": 2e-3, "caption_length": 18, "reinforce_epochs": 1}  # with --add-languages
+
 BEGUN_BY_SIZE: dict[int, dict[str, Any]] = {  # the same, by the largest number of training images that it suits
     60: {"epochs": 5, "learning_rate": 3e-4, "min_count": 1, "reinforce_epochs": 0, "keep_base": 0.5},
     250: {"epochs": 5, "learning_rate": 1e-3, "min_count": 1, "reinforce_epochs": 0, "keep_base": 0.8},
     1000: {"epochs": 3, "learning_rate": 1e-3, "min_count": 1, "reinforce_epochs": 0, "keep_base": 0.8},
-    4000: {"epochs": 3, "learning_rate": 1e-3, "min_count": 5, "reinforce_epochs": 0, "keep_base": 0.8},
+    4000: {"epochs": 3, "learning_rate": 1e-3, "min_count": 5, "reinforce_epochs": 0, "keep_base": 0.4},
 }
 
 FEEDBACK: dict[str, Any] = {  # defaults for learning from corrections

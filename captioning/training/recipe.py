@@ -12,7 +12,8 @@ import numpy as np
 
 from captioning.data.glove import word_vectors
 from captioning.data.tokenizer import SPECIAL_WORDS, UNKNOWN, Tokenizer, word_counts
-from captioning.decoder.model import CaptionModel, config_for
+from captioning.decoder.config import config_for
+from captioning.decoder.model import CaptionModel
 from captioning.decoder.transfer import choose_share, copy_matching_weights, interpolate_weights, start_new_words
 from captioning.encoders.features import Features
 from captioning.encoders.registry import NETWORKS, digest_of
@@ -20,6 +21,7 @@ from captioning.errors import DataError
 from captioning.evaluation.base_comparison import compare_with_base, verdict
 from captioning.evaluation.model_card import model_card
 from captioning.evaluation.scoring import WATCHED, Scores, card_text, score_images, score_splits
+from captioning.extras.export import after_training
 from captioning.inference import bundle
 from captioning.inference.bundle import Parts
 from captioning.inference.captioner import Captioner
@@ -64,6 +66,8 @@ def train(options: RecipeOptions) -> None:
     with data_parallel(run.devices), exclusive_lock(checkpoints):
         check_overwrite(folder, checkpoints, run)
         data = load_data(options)
+        if data.language and not base:
+            options = replace(options, decoding=replace(options.decoding, language=data.language))
         if base:
             options = adapt_to_size(options, len(data.splits["train"]))
         vocabulary = build_vocabulary(data.splits["train"], options, base)
@@ -99,6 +103,7 @@ def train(options: RecipeOptions) -> None:
         bundle.save(folder, parts, files=without_data(files) if run.without_data else files, about=facts)
         clear_checkpoints(checkpoints)
     print(f"\nSaved {folder}; its model card is {folder}/README.md.")
+    print(after_training(folder, parts.captioner()))
     print(next_commands(folder, parts, options.model.encoder_weights))
 
 
@@ -164,7 +169,10 @@ def load_base(options: RecipeOptions) -> tuple[RecipeOptions, Captioner | None]:
     run, weights = options.run, options.model.encoder_weights
     if not run.bundle:
         return options, None
-    own, base = bundle.check(Path(run.bundle)).model_options, bundle.load(run.bundle, encoder_weights=weights)
+    own, base = (
+        bundle.check(Path(run.bundle)).model_options,
+        bundle.load(run.bundle, encoder_weights=weights, engine="keras"),
+    )
     model = replace(options.model, **{name: getattr(own, name) for name in NETWORK})
     return adapt_to_base(replace(options, model=model), base.options), base
 
@@ -198,6 +206,8 @@ def build_vocabulary(split: Split, options: RecipeOptions, base: Captioner | Non
     tokenizer = Tokenizer.fit(captions, min_count=least)
     if len(tokenizer) == len(SPECIAL_WORDS):
         raise DataError(f"No word occurs {least} times in the training captions; lower --min-count.")
+    if options.decoding.language:
+        tokenizer = tokenizer.spelt(captions)
     vectors, coverage, sentence = word_vectors(
         options.words.glove,
         tokenizer.words,

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from captioning.data.tokenizer import END, PAD, START
+from captioning.decoder.compiled_search import CaptionSearch
 from captioning.decoder.model import CaptionModel
-from captioning.decoder.search import CaptionSearch, SearchRules
+from captioning.decoder.search import SearchRules
 from captioning.evaluation.metrics import CiderD, sentence_bleu
 from captioning.options import DecodeOptions, TrainOptions
 from captioning.training.batches import Batch

@@ -21,7 +21,7 @@ from captioning.options import (
     WordOptions,
 )
 from captioning.runtime.flags import Record, defaults, from_flags
-from captioning.training.presets import BEGUN, BEGUN_BY_SIZE, FEEDBACK, SCENES, SMOKE
+from captioning.training.presets import ADDED, BEGUN, BEGUN_BY_SIZE, FEEDBACK, SCENES, SMOKE
 
 
 def recipe_options(flags: argparse.Namespace) -> RecipeOptions:
@@ -74,6 +74,7 @@ def preset_for(flags: argparse.Namespace) -> dict[str, Any]:
     """Return the defaults that suit the data, and the bundle that the training starts from."""
     preset = SCENES if flags.dataset == "scenes" and not flags.data else {}
     preset = preset | (FEEDBACK if flags.from_feedback else BEGUN if flags.bundle else {})
+    preset = preset | (ADDED if flags.add_languages else {})
     return preset | (SMOKE if flags.smoke else {})
 
 

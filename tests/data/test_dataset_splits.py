@@ -64,6 +64,7 @@ def test_a_missing_dev_is_carved_from_train_and_test_is_never_made_up(tmp_path, 
     dataset = stated(tmp_path, ((f"{number}.jpg", given[number % len(given)]) for number in range(30)))
     train = 30 // len(given)
     assert len(dataset.splits["dev"]) == round(train / 10)
+    assert all(captions == ["train dog"] for captions in dataset.splits["dev"].values())
     assert len(dataset.splits["train"]) == train - round(train / 10)
     assert ("test" in dataset.splits) == ("test" in given)
 

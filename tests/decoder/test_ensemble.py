@@ -8,8 +8,9 @@ from keras import ops
 
 import captioning
 from captioning.data.tokenizer import START, Tokenizer
-from captioning.decoder.ensemble import Ensemble
-from captioning.decoder.model import CaptionModel, config_for
+from captioning.decoder.config import config_for
+from captioning.decoder.keras_ensemble import KerasEnsemble
+from captioning.decoder.model import CaptionModel
 from captioning.encoders.registry import build_encoder
 from captioning.errors import BundleError
 from captioning.inference import bundle
@@ -47,7 +48,7 @@ def test_a_word_is_as_likely_as_the_members_think_on_average(parts, another, cap
     grids = captioner.features(pictures)
     members = [parts.model, another]
     probabilities, attention = zip(*(step(model, grids) for model in members), strict=True)
-    found = step(Ensemble(members), grids)
+    found = step(KerasEnsemble(members), grids)
     assert np.abs(probabilities[0] - probabilities[1]).max() > 0.1
     np.testing.assert_allclose(found[0], np.mean(probabilities, axis=0), atol=1e-5)
     np.testing.assert_allclose(found[1], np.mean(attention, axis=0), atol=1e-5)
@@ -61,7 +62,7 @@ def test_a_word_is_as_likely_as_the_members_think_on_average(parts, another, cap
     ],
 )
 def test_a_captioner_asked_twice_says_what_it_says_alone(parts, captioner, pictures, options, region):
-    twice = replace(parts, model=Ensemble([parts.model, parts.model])).captioner()
+    twice = replace(parts, model=KerasEnsemble([parts.model, parts.model])).captioner()
     said = [each.caption(pictures[:2], options, region=region) for each in (twice, captioner)]
     for found, wanted in zip(*said, strict=True):
         assert found.text == wanted.text

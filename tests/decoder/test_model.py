@@ -6,8 +6,10 @@ import pytest
 from keras import layers, ops
 
 from captioning.data.tokenizer import END, START
-from captioning.decoder.model import WORD_SPREAD, CaptionModel, ModelConfig, config_for
-from captioning.decoder.search import CaptionSearch, SearchRules
+from captioning.decoder.compiled_search import CaptionSearch
+from captioning.decoder.config import ModelConfig, config_for
+from captioning.decoder.model import WORD_SPREAD, CaptionModel
+from captioning.decoder.search import SearchRules
 from captioning.options import DecodeOptions, ModelOptions
 
 WORDS, REGIONS, DEPTH, UNITS = 12, 4, 6, 8

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from captioning.data.tokenizer import END, PAD, START, UNKNOWN
-from captioning.decoder.search import CaptionSearch, SearchRules
+from captioning.decoder.compiled_search import CaptionSearch
+from captioning.decoder.search import SearchRules
 from captioning.options import DecodeOptions
 from tests.decoder import scripted
 from tests.decoder.scripted import ALL, Script, best, captions_of, chain, random_tables, search, sentence

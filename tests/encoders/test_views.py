@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from captioning.data.images import read_image
-from captioning.encoders.views import CLOSEST, SMALLEST, view
+from captioning.encoders.views import SMALLEST, view
 
 SIDE = 32
 DIGESTS = ("0123456789abcdef", "fedcba9876543210")
-NUMBERS = range(-6, 8)
+NUMBERS = range(8)
 
 
 @pytest.fixture
@@ -37,21 +37,10 @@ def test_no_two_views_are_alike(picture):
     assert len({look.tobytes() for look in looks}) == len(looks)
 
 
-def test_a_crop_shows_most_of_the_picture_and_a_closer_look_less(tmp_path):
+def test_a_crop_shows_most_of_the_picture(tmp_path):
     ramp = np.repeat(np.linspace(0, 255, 256)[None, :, None], 256, axis=0).repeat(3, axis=2).astype("uint8")
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    shown: dict[bool, list[float]] = {True: [], False: []}
     for number in set(NUMBERS) - {0, 1}:
         seen = view(tmp_path / "ramp.png", SIDE, DIGESTS[1], number)[SIDE // 2, :, 0].astype(int)
         assert (seen[-1] < seen[0]) == bool(number % 2)  # odd ones are mirrored
-        shown[number < 0].append(abs(seen[-1] - seen[0]) / 255)
-    assert min(shown[False]) > 0.9 * SMALLEST
-    assert 0.9 * CLOSEST < min(shown[True]) < SMALLEST
-
-
-def test_a_closer_look_is_sharp(tmp_path):
-    stripes = np.zeros((4 * SIDE, 4 * SIDE, 3), "uint8")
-    stripes[:, ::3] = 255  # finer than a look at the whole can show
-    Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    contrast = [np.std(view(tmp_path / "stripes.png", SIDE, DIGESTS[0], number)) for number in (2, -2)]
-    assert contrast[1] > 1.5 * contrast[0]
+        assert abs(seen[-1] - seen[0]) / 255 > 0.9 * SMALLEST

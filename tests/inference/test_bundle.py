@@ -18,7 +18,7 @@ from captioning.data.tokenizer import Tokenizer
 from captioning.decoder.model import CaptionModel
 from captioning.encoders.registry import build_encoder
 from captioning.errors import BundleError, CaptioningError, StorageError
-from captioning.inference import bundle
+from captioning.inference import bundle, bundle_writer
 from captioning.options import DecodeOptions
 from captioning.runtime import files as storage
 
@@ -366,8 +366,8 @@ def test_a_first_save_that_fails_leaves_no_bundle(tmp_path, parts, monkeypatch):
 
 def test_weights_are_written_elsewhere_where_memory_is_short(parts, monkeypatch):
     whole = len(bundle.weights_bytes(parts.model))
-    real, places = bundle.tempfile.TemporaryDirectory, []
-    monkeypatch.setattr(bundle.tempfile, "TemporaryDirectory", lambda dir: (places.append(dir), real())[1])
-    monkeypatch.setattr(bundle.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 1000))
+    real, places = bundle_writer.tempfile.TemporaryDirectory, []
+    monkeypatch.setattr(bundle_writer.tempfile, "TemporaryDirectory", lambda dir: (places.append(dir), real())[1])
+    monkeypatch.setattr(bundle_writer.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 1000))
     assert len(bundle.weights_bytes(parts.model)) == whole
     assert places == [None]

@@ -12,7 +12,8 @@ import pytest
 
 import captioning
 from captioning.data.images import read_image
-from captioning.decoder.model import CaptionModel, config_for
+from captioning.decoder.config import config_for
+from captioning.decoder.model import CaptionModel
 from captioning.encoders.registry import build_encoder, earlier_weights, open_stages
 from captioning.errors import DataError
 from captioning.inference import bundle

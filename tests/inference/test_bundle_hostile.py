@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from captioning.data.tokenizer import SPECIAL_WORDS
-from captioning.decoder.model import CaptionModel, ModelConfig, count_weights
+from captioning.decoder.config import ModelConfig, count_weights
+from captioning.decoder.model import CaptionModel
 from captioning.errors import BundleError
 from captioning.inference import bundle, bundle_files
 from captioning.inference.familiarity import Familiarity

@@ -46,7 +46,7 @@ def prepare(request, saved, tmp_path):
 
 def whole(folder: Path) -> int:
     """The seed that stands in the bundle that would be loaded, whose files are all as they were written; 0: none."""
-    place = folder if folder.exists() else bundle._aside(folder)
+    place = folder if folder.exists() else bundle.aside(folder)
     if not place.exists():
         return 0
     bundle.check(place)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from captioning.errors import CaptioningError, ImageError
 from captioning.inference import captioner as room
+from captioning.inference import engine_keras
 from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration, signals
 from captioning.inference.regions import regions_within
@@ -27,8 +28,8 @@ def assert_same(one, other) -> None:
 
 
 def fresh(captioner, **others) -> Captioner:
-    usual = {"encoder": None, "image_size": captioner.image_size, "options": captioner.options}
-    return Captioner(captioner.model, captioner.tokenizer, **usual | others)
+    usual = {"image_size": captioner.image_size, "options": captioner.options}
+    return Captioner(engine_keras.KerasEngine(captioner.model), captioner.tokenizer, **usual | others)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,8 @@ def test_no_images_have_no_captions(captioner):
 
 def test_an_encoder_of_its_own_is_asked_for_grids(captioner, captions, pictures, monkeypatch):
     monkeypatch.setattr(room, "BATCH", 3)
-    apart = Captioner(
-        captioner.model, captioner.tokenizer, encoder=captioner.model.encoder, image_size=32, options=THREE
-    )
+    engine = engine_keras.KerasEngine(captioner.model, captioner.model.encoder)
+    apart = Captioner(engine, captioner.tokenizer, image_size=32, options=THREE)
     assert apart.features(pictures).shape == (7, 9, 128)
     for caption, same in zip(apart.caption(pictures), captions, strict=True):
         assert caption.text == same.text
@@ -132,7 +132,7 @@ def test_no_special_word_can_be_forced(captioner, pictures):
 
 def test_options_change_and_come_back_without_building_anew(captioner, pictures, monkeypatch):
     built = []
-    monkeypatch.setattr(room, "CaptionSearch", lambda model, rules, jit: (built.append(rules), Recorder())[1])
+    monkeypatch.setattr(engine_keras, "CaptionSearch", lambda model, rules, jit: (built.append(rules), Recorder())[1])
     captioner = fresh(captioner)
     for options in (GREEDY, SHORT, GREEDY, None, SHORT, None, DecodeOptions(strategy="greedy")):
         with pytest.raises(Asked):
@@ -160,10 +160,9 @@ SAMPLES = DecodeOptions(strategy="sample", num_captions=1, max_length=6, tempera
 
 
 def test_another_seed_is_another_sample_of_the_same_search(captioner, pictures, monkeypatch):
-    built, decoder = [], room.CaptionSearch
-    monkeypatch.setattr(
-        room, "CaptionSearch", lambda model, rules, jit: (built.append(rules), decoder(model, rules, jit=jit))[1]
-    )
+    built, decoder = [], engine_keras.CaptionSearch
+    counted = lambda model, rules, jit: (built.append(rules), decoder(model, rules, jit=jit))[1]  # noqa: E731
+    monkeypatch.setattr(engine_keras, "CaptionSearch", counted)
     captioner = fresh(captioner)
     told = [
         [caption.text for caption in captioner.caption(pictures, dataclasses.replace(SAMPLES, sampling_seed=seed))]
@@ -181,10 +180,10 @@ def test_batches_draw_samples_of_their_own(captioner, pictures, monkeypatch):
 
 def test_a_search_asked_for_often_is_compiled_once_more_and_says_the_same(captioner, pictures, monkeypatch):
     monkeypatch.setattr(room, "BATCH", 2)
-    monkeypatch.setattr(room, "MANY", 2)
-    built, decoder = [], room.CaptionSearch
+    monkeypatch.setattr(engine_keras, "MANY", 2)
+    built, decoder = [], engine_keras.CaptionSearch
     monkeypatch.setattr(
-        room, "CaptionSearch", lambda model, rules, jit: (built.append(jit), decoder(model, rules, jit=jit))[1]
+        engine_keras, "CaptionSearch", lambda model, rules, jit: (built.append(jit), decoder(model, rules, jit=jit))[1]
     )
     captioner, grids = fresh(captioner), captioner.features(pictures[:2])
     told = [captioner.caption_features(grids, GREEDY) for _ in range(4)]
@@ -292,9 +291,8 @@ def test_an_empty_region_is_refused(region):
 def test_confidence_comes_with_the_bundle_and_with_beams(captioner, pictures):
     assert captioner.caption(pictures[0]).confidence is None
     sure = Captioner(
-        captioner.model,
+        captioner.engine,
         captioner.tokenizer,
-        encoder=None,
         image_size=32,
         options=THREE,
         calibration=Calibration(bias=1.0, likelihood=2.0, agreement=0.5),

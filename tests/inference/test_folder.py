@@ -42,13 +42,16 @@ class Parrot:
     def __init__(self, patience=10**6):
         self.patience, self.seen = patience, []
 
-    def caption(self, pixels, options):
+    def features(self, pixels, options):
         assert all(picture.shape == (16, 16, 3) and picture.dtype == np.uint8 for picture in pixels)
+        return np.stack(pixels)
+
+    def caption_features(self, features, options):
         self.patience -= 1
         if self.patience < 0:
             raise KeyboardInterrupt
-        self.seen.append(len(pixels))
-        return [said(f"number {picture[0, 0, 0]}") for picture in pixels]
+        self.seen.append(len(features))
+        return [said(f"number {picture[0, 0, 0]}") for picture in features]
 
 
 class CaptionerPool(dict):
@@ -56,7 +59,7 @@ class CaptionerPool(dict):
 
     def add(self, captions):
         self.update(captions)
-        return []
+        return {}
 
 
 @pytest.fixture(autouse=True)
@@ -128,12 +131,30 @@ def test_the_next_images_are_read_while_the_captioner_works(images, monkeypatch)
         return np.zeros((size, size, 3), "uint8")
 
     class Waiting(Parrot):
-        def caption(self, pixels, options):
+        def features(self, pixels, options):
             assert more.wait(10), "nothing is read meanwhile"
-            return super().caption(pixels, options)
+            return super().features(pixels, options)
 
     monkeypatch.setattr(album, "read_image", watched)
     assert len(list(caption_images(Waiting(), images, SEARCH))) == 3
+
+
+def test_the_next_batch_is_encoded_while_the_captioner_searches(images):
+    encoded = threading.Semaphore(0)
+
+    class Overlapping(Parrot):
+        def features(self, pixels, options):
+            encoded.release()
+            return super().features(pixels, options)
+
+        def caption_features(self, features, options):
+            assert encoded.acquire(timeout=10)
+            if not self.seen:
+                assert encoded.acquire(timeout=10), "the next batch is not encoded meanwhile"
+                encoded.release()
+            return super().caption_features(features, options)
+
+    assert len(list(caption_images(Overlapping(), images, SEARCH))) == 3
 
 
 def test_reading_does_not_run_away_from_the_captioner(images, monkeypatch):
@@ -158,7 +179,7 @@ def test_a_stop_does_not_wait_for_what_is_still_to_be_read(images, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         list(caption_images(Parrot(patience=0), images * 20, SEARCH))
     time.sleep(0.1)
-    assert len(read) < 60  # of 81 that were asked for
+    assert len(read) < 140  # two batches were taken, 81 more were asked for
 
 
 @pytest.mark.parametrize("kind", ["csv", "txt", "jsonl", "json"])
@@ -184,8 +205,8 @@ def _write(captioner, images, output, **more):
 class Doubtful(Parrot):
     """As sure of a picture as it is red: 0 to 100 %."""
 
-    def caption(self, pixels, options):
-        said = super().caption(pixels, options)
+    def caption_features(self, features, options):
+        said = super().caption_features(features, options)
         return [dataclasses.replace(each, confidence=int(each.text.split()[1]) / 100) for each in said]
 
 

@@ -32,9 +32,9 @@ from tests.inference.test_folder import Parrot
 from tests.inference.test_folder_long import written
 album.BATCH = 8
 class Slow(Parrot):
-    def caption(self, pixels, options):
+    def caption_features(self, features, options):
         time.sleep(0.05)
-        return super().caption(pixels, options)
+        return super().caption_features(features, options)
 print("begun", flush=True)
 written(Path(sys.argv[1]), Path(sys.argv[2]), Slow())
 """

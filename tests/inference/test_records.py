@@ -12,7 +12,7 @@ from captioning.inference.records import ALT_LENGTH, COLUMNS, WRITTEN, alt_text,
 
 def record(confidence, text="a dog", familiar=None):
     found = Caption(text, (), -0.25, confidence=confidence, familiar=familiar)
-    return record_of(Path("a.png"), found, as_alt_text=False, several=False, attention=False)
+    return record_of(Path("a.png"), found, several=False, attention=False)
 
 
 @pytest.mark.parametrize(

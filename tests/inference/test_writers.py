@@ -31,7 +31,12 @@ def said(text: str, confidence: float | None = 0.8, others: tuple[str, ...] = ()
 def write(options: OutputOptions, captions: dict, *, several: bool = False) -> list[str]:
     with open_writer(options, several=several) as book:
         new = {Path(image): caption for image, caption in captions.items() if Path(image) not in book}
-        return book.add(new) if new else []
+        return list(book.add(new).values()) if new else []
+
+
+@pytest.fixture(autouse=True)
+def _journals_go_elsewhere(tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("current"))
 
 
 # Which book
@@ -61,7 +66,7 @@ def test_the_format_follows_from_the_place(options, kind):
         ({"output": Path("a.csv"), "format": "text"}, "use txt"),
         ({"sidecar": True, "format": "text"}, "use txt"),
         ({"format": "json"}, "needs --output FILE or --sidecar"),
-        ({"sidecar": True, "format": "csv"}, "txt or json, not csv"),
+        ({"sidecar": True, "format": "csv"}, "txt, json or xmp, not csv"),
         ({"output": Path("a.txt"), "if_exists": "append"}, "use skip or overwrite"),
         ({"sidecar": True, "format": "json", "if_exists": "prepend"}, "use skip or overwrite"),
         ({"attention": True}, "--attention needs"),

@@ -22,8 +22,10 @@ import pytest
 
 import captioning
 from captioning import cli
-from captioning.decoder.model import CaptionModel, ModelConfig
-from captioning.decoder.search import CaptionSearch, SearchRules
+from captioning.decoder.compiled_search import CaptionSearch
+from captioning.decoder.config import ModelConfig
+from captioning.decoder.model import CaptionModel
+from captioning.decoder.search import SearchRules
 from captioning.encoders.registry import build_encoder
 from captioning.errors import Stopped
 from captioning.inference.captioner import Caption

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,40 @@ from packaging.requirements import Requirement
 
 from captioning.errors import CaptioningError
 from captioning.runtime import environment
-from captioning.runtime.environment import REQUIRED, explain_missing_packages
+from captioning.runtime.environment import BASE, EXTRAS, explain_missing_packages
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"PIL": "pillow", "multipart": "python-multipart"}  # where a module is not called like its package
 
 
-def sentence_about(name: str) -> str:
-    with pytest.raises(CaptioningError) as refused, explain_missing_packages():
+def sentence_about(name: str, command: str = "") -> str:
+    with pytest.raises(CaptioningError) as refused, explain_missing_packages(command):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     return str(refused.value)
 
 
+def packages_of(modules: set[str]) -> set[str]:
+    return {PACKAGES.get(name, name) for name in modules}
+
+
+def names_in(lines: list[str]) -> set[str]:
+    return {Requirement(line).name for line in lines} - {"tensorflow-cpu"}
+
+
 def test_the_modules_are_those_of_the_requirements():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert packages_of(BASE) == names_in(project["dependencies"])
+    for extra, (_, modules) in EXTRAS.items():
+        assert packages_of(modules) == names_in(project["optional-dependencies"][extra])
+
+
+def test_the_requirements_are_all_of_them_in_the_same_versions():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    names = {Requirement(line).name for line in lines if line and not line.startswith("#")}
-    assert {PACKAGES.get(name, name) for name in REQUIRED} == names - {"tensorflow-cpu"}
+    parts = project["dependencies"] + [line for extra in EXTRAS for line in project["optional-dependencies"][extra]]
+    assert {str(Requirement(line)) for line in lines if line and line[0] != "#"} == {
+        str(Requirement(line)) for line in parts
+    }
 
 
 @pytest.fixture
@@ -50,11 +69,27 @@ def test_without_an_environment_or_within_it_the_sentence_installs(project, monk
     monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "prefix", str(project / ".venv"))
     remedy = f"install the requirements: {sys.executable} -m pip install -r requirements.txt"
-    assert sentence_about("keras").endswith(remedy)
+    assert sentence_about("numpy").endswith(remedy)
     (project / ".venv" / "bin" / "activate").unlink()
-    assert sentence_about("keras").endswith(remedy)
+    assert sentence_about("numpy").endswith(remedy)
     (project / "requirements.txt").unlink()
     assert "install captioning again" in sentence_about("PIL.Image")
+
+
+@pytest.mark.parametrize(
+    ("module", "sentence"),
+    [
+        ("keras.src", "captioning train needs TensorFlow and Keras; install that part: {} -m pip install '{}[train]'"),
+        ("gradio", "captioning train needs Gradio; install that part: {} -m pip install '{}[app]'"),
+    ],
+)
+def test_an_optional_part_is_named(project, monkeypatch, module, sentence):
+    (project / ".venv" / "bin" / "activate").unlink()
+    for where, package in ((project, "."), (project.parent, f"{project}/")):
+        monkeypatch.chdir(where)
+        assert sentence_about(module, "train") == sentence.format(sys.executable, package)
+    (project / "requirements.txt").unlink()
+    assert sentence_about(module, "train") == sentence.format(sys.executable, "captioning")
 
 
 @pytest.mark.parametrize("name", ["captioning.nothing", "jax", None])

@@ -18,9 +18,7 @@ def pool(saved, captioner, monkeypatch):
     """One bundle, whose captioner has a calibration."""
     calibration = Calibration(bias=9.0, likelihood=0.0, agreement=0.0)
     size, options = captioner.image_size, captioner.options
-    sure = Captioner(
-        captioner.model, captioner.tokenizer, encoder=None, image_size=size, options=options, calibration=calibration
-    )
+    sure = Captioner(captioner.engine, captioner.tokenizer, image_size=size, options=options, calibration=calibration)
     monkeypatch.setattr("captioning.load", lambda path, **_: sure)
     return CaptionerPool([saved])
 

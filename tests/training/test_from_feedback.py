@@ -74,7 +74,8 @@ def untaught(tmp_path_factory, tokenizer):
     """The folder of a captioner that knows words but never saw a picture."""
     import keras
 
-    from captioning.decoder.model import CaptionModel, config_for
+    from captioning.decoder.config import config_for
+    from captioning.decoder.model import CaptionModel
     from captioning.encoders.registry import build_encoder
     from captioning.inference import bundle
 
@@ -142,7 +143,7 @@ def test_the_result_is_a_whole_bundle_and_the_old_one_is_as_it_was(place, told):
 
 
 def test_the_words_and_the_eye_are_those_it_had(place, told):
-    old, new = captioning.load(place.bundle), captioning.load(place.result)
+    old, new = (captioning.load(folder, engine="keras") for folder in (place.bundle, place.result))
     assert new.tokenizer.words == old.tokenizer.words
     eyes = zip(old.encoder.get_weights(), new.encoder.get_weights(), strict=True)
     assert all(np.array_equal(*pair) for pair in eyes)

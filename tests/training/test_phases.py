@@ -11,6 +11,7 @@ from captioning.decoder.model import CaptionModel, ModelConfig
 from captioning.encoders.features import Features
 from captioning.encoders.registry import build_encoder
 from captioning.inference.captioner import Captioner
+from captioning.inference.engine_keras import KerasEngine
 from captioning.options import DecodeOptions, TrainOptions
 from captioning.training.inputs import Inputs
 from captioning.training.phases import build_phases
@@ -28,7 +29,7 @@ def captioner() -> Captioner:
     tokenizer = Tokenizer.fit(["a dog runs"], min_count=1)
     model = CaptionModel(ModelConfig(len(tokenizer), regions, depth, 4, 4, 4, 4), encoder)
     model.build()
-    return Captioner(model, tokenizer, encoder=None, image_size=SIZE, options=DecodeOptions())
+    return Captioner(KerasEngine(model), tokenizer, image_size=SIZE, options=DecodeOptions())
 
 
 def phases(captioner: Captioner, **options) -> dict[str, tuple[bool, bool, float]]:

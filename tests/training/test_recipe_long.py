@@ -60,7 +60,7 @@ def test_killed_in_the_last_moments(place, uncompiled, monkeypatch, record_prope
     for disk, raised in failing_everywhere(lambda: place.train(*flags, "--resume"), prepare, only=SEEN):
         kills += 1
         assert isinstance(raised, Killed)
-        bundle.check(folder if folder.exists() else bundle._aside(folder))
+        bundle.check(folder if folder.exists() else bundle.aside(folder))
         if has_checkpoint(place.artifacts / "own.training" / "checkpoint.npz"):
             assert place.train(*flags, "--resume") == 0, disk.done
         found = vectors(folder)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from captioning.data.tokenizer import END, PAD, START
-from captioning.decoder.model import CaptionModel, ModelConfig
+from captioning.decoder.config import ModelConfig
+from captioning.decoder.model import CaptionModel
 from captioning.errors import Stopped
 from captioning.evaluation.metrics import CiderD, sentence_bleu
 from captioning.options import TrainOptions

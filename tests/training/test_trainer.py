@@ -16,7 +16,8 @@ import keras
 import numpy as np
 import pytest
 
-from captioning.decoder.model import CaptionModel, ModelConfig
+from captioning.decoder.config import ModelConfig
+from captioning.decoder.model import CaptionModel
 from captioning.errors import Stopped, StorageError, TrainingError
 from captioning.options import TrainOptions
 from captioning.runtime import files

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from captioning.decoder.model import CaptionModel, ModelConfig
+from captioning.decoder.config import ModelConfig
+from captioning.decoder.model import CaptionModel
 from captioning.encoders import registry
 from captioning.encoders.registry import open_stages
 from captioning.errors import Stopped

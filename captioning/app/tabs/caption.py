@@ -91,7 +91,7 @@ class CaptionTab:
         self._about = piece(self._told(first), elem_id="about")
 
     def _build_settings(self) -> None:
-        self._search = SearchControls(self._pool.search(self._pool.names[0]))
+        self._search = SearchControls(self._pool.search(self._pool.names[0]), self._pool.languages)
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             self._turns = gr.Radio(TURNS, value=0, label="Turned clockwise by")
             self._light = gr.Slider(0.4, 2, 1, step=0.1, label="Brightness", buttons=[])
