@@ -21,6 +21,9 @@ class ByRed:
 
     image_size, options, calibration = 16, DecodeOptions(), Calibration(0, 1, 1)
 
+    def speaking(self, language):
+        return self
+
     def features(self, pixels, search):
         return np.stack(pixels)
 
