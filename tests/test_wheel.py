@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from captioning.data.scenes.dataset import draw_scene
-from captioning.extras.export import into_bundle
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -32,9 +31,11 @@ def run(*command: str | Path, folder: Path) -> str:
 @pytest.mark.whole
 def test_a_wheel_captions_in_an_empty_environment(tmp_path):
     source = tmp_path / "source"
-    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "data", "node_modules")
-    shutil.copytree(ROOT, source, ignore=ignored)
-    into_bundle(source / "artifacts" / "flickr8k")
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "requirements.txt"):
+        shutil.copy(ROOT / name, source)
+    for name in ("captioning", "artifacts/flickr8k"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source)
     run(sys.executable, *build, folder=tmp_path)
     wheel = next(tmp_path.glob("captioning-*.whl"))
