@@ -292,7 +292,7 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
-class CaptionEngineOptions:
+class CaptionEngineOptions(EngineOptions):
     """What computes captions."""
 
     engine: str = option(
@@ -300,12 +300,6 @@ class CaptionEngineOptions:
         "ONNX Runtime, Keras, auto: ONNX Runtime where the bundle holds its graphs; or the workers of a Ray cluster",
         choices=(*ENGINES, "ray"),
     )
-    workers: int = option(0, "Ray workers; 0: one per two cores")
-
-    def __post_init__(self) -> None:
-        _check_choices(self)
-        _check(self, "0 or more", _not_negative, "workers")
-        _require(self.engine == "ray" or not self.workers, "workers", self.workers, "--engine ray")
 
 
 @dataclass(frozen=True)

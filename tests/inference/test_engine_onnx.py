@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from captioning.options import DecodeOptions
 
 pytest.importorskip("onnxruntime")
 ROOT = Path(__file__).parents[2]
-PHOTOGRAPHS = Path("/work/shared/flickr8k/Images")
+PHOTOGRAPHS = "CAPTIONING_PHOTOGRAPHS"  # a folder with 200 photographs or more
 BEAMS = DecodeOptions(max_length=6, num_beams=3, num_captions=3)
 OPTIONS = {
     "beam": {},
@@ -233,8 +234,8 @@ def test_two_hundred_scenes_and_photographs_have_the_same_captions(tmp_path):
     folder = Path(shutil.copytree(captioning.in_the_box(), tmp_path / "box"))
     into_bundle(folder)
     pictures = [np.asarray(draw_scene(2, number).image) for number in range(200)]
-    if PHOTOGRAPHS.is_dir():
-        pictures += [read_image(path, size=224) for path in sorted(PHOTOGRAPHS.iterdir())[:200]]
+    if photographs := os.environ.get(PHOTOGRAPHS):
+        pictures += [read_image(path, size=224) for path in sorted(Path(photographs).iterdir())[:200]]
     told = [captioning.load(folder, engine=engine).caption(pictures) for engine in ("onnx", "keras")]
     for found, wanted in zip(*told, strict=True):
         assert_alike(found, wanted, 1e-3)
