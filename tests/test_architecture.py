@@ -16,7 +16,7 @@ from packaging.version import Version
 
 import captioning
 from benchmarks import measure
-from captioning.arguments import build_parser
+from captioning.cli import build_parser
 from captioning.training.settings import recipe_options
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ BELOW["evaluation"] = BELOW["extras"] = "inference plots " + BELOW["inference"]
 BELOW["serving"] = "evaluation extras " + BELOW["evaluation"]
 BELOW["training"] = "flags " + BELOW["serving"]
 BELOW["app"] = "serving " + BELOW["serving"]
-FRONT = {"__init__", "__main__", "cli", "arguments"}  # may import anything; only cli imports arguments
+FRONT = {"__init__", "__main__", "cli", "commands"}  # may import anything; nothing below imports them
 HEAVY = {"keras", "tensorflow", "torch", "jax", "onnx", "onnxruntime"}
 KERAS_MODULES = {  # import Keras at their head; whoever imports these waits for it
     "decoder/compiled_search.py",

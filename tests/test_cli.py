@@ -16,7 +16,7 @@ from PIL import Image
 
 import captioning
 from captioning import cli
-from captioning.arguments import EXAMPLES, build_parser
+from captioning.cli import build_parser
 from captioning.inference.caption import Caption
 from captioning.options import DecodeOptions
 from captioning.plots.attention import STILL
@@ -92,7 +92,7 @@ def test_the_examples_in_help_are_commands_that_work(command, capsys):
         cli.main([command, "--help"])
     prefix = "  python -m captioning "
     shown = [line.removeprefix(prefix) for line in capsys.readouterr().out.splitlines() if line.startswith(prefix)]
-    assert len(shown) == len(EXAMPLES[command]) >= 2
+    assert len(shown) == len(next(each for each in cli.COMMANDS if each.name == command).examples) >= 2
     for line in shown:
         assert build_parser().parse_args(shlex.split(line, comments=True)).command == command
 
@@ -142,7 +142,9 @@ def test_a_stop_by_the_person_is_no_traceback(monkeypatch, capsys):
 
 
 def test_whoever_reads_the_output_may_stop_reading():
-    script = "import sys\nfrom captioning import cli\ncli._check = lambda flags: print('x' * 10**6) or 0\n"
+    script = "import dataclasses, sys\nfrom captioning import cli\n"
+    script += "check = dataclasses.replace(cli.CHECK, run=lambda flags: print('x' * 10**6) or 0)\n"
+    script += "cli.COMMANDS = [check]\n"
     script += "sys.exit(cli.main(['check', 'data']))"
     reader = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     reader.stdout.close()

@@ -9,17 +9,17 @@ from pathlib import Path
 from unittest import mock
 
 from captioning import cli
-from captioning.arguments import EXAMPLES
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 INTRO = "# Commands\n\nWhat every command says to `--help`. `python -m tests.test_commands` writes this page anew.\n"
 OUTDATED = "docs/commands.md is not what the commands say now; renew it with: python -m tests.test_commands"
+NAMES = [command.name for command in cli.COMMANDS]
 WIDTH = "100"  # columns
 
 
 def rendered() -> str:
     """The page, from what the commands say now."""
-    helps = {f"python -m captioning {name}".strip(): help_of(cli.main, *name.split()) for name in ("", *EXAMPLES)}
+    helps = {f"python -m captioning {name}".strip(): help_of(cli.main, *name.split()) for name in ("", *NAMES)}
     return INTRO + "".join(f"\n## {command}\n\n```\n{text}```\n" for command, text in helps.items())
 
 
@@ -49,7 +49,7 @@ def test_the_page_is_the_same_whoever_writes_it_and_wherever(monkeypatch):
 
 def test_every_command_has_its_part():
     parts = rendered().split("\n## ")
-    assert len(parts) == 1 + 1 + len(EXAMPLES)
+    assert len(parts) == 1 + 1 + len(NAMES)
     assert all("\nusage: " in part and "\noptions:\n" in part for part in parts[1:])
 
 

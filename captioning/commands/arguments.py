@@ -1,0 +1,72 @@
+"""What a command consists of, and the arguments that several commands share."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import captioning
+from captioning.options import ENGINES, DataOptions, DecodeOptions
+from captioning.runtime.flags import Parser, add_group
+
+PROGRAM = "python -m captioning"  # works wherever the package does, installed or not
+SPLITS = ("train", "dev", "test")
+IN_THE_BOX = f"artifacts/{captioning.IN_THE_BOX}"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its usage, its purpose, its examples, its arguments, and the function that returns its exit status."""
+
+    usage: str
+    purpose: str
+    examples: tuple[str, ...]
+    add: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], int]
+
+    @property
+    def name(self) -> str:
+        """The word that it is called by."""
+        return self.usage.split()[0]
+
+
+def add_data(command: Parser) -> None:
+    command.add_argument("data", metavar="DATA", help="a captioned folder or captions file")
+    add_columns(command)
+
+
+def add_columns(command: Parser) -> None:
+    for name in ("images", "image_column", "caption_column"):
+        help = DataOptions.__dataclass_fields__[name].metadata["help"]
+        command.add_argument(f"--{name.replace('_', '-')}", default="", metavar=name.upper(), help=help)
+
+
+def add_bundle(command: Parser) -> None:
+    command.add_argument(
+        "--bundle",
+        action="append",
+        metavar="FOLDER",
+        help=f"the captioner; several times: an ensemble of captioners with the same words (default: {IN_THE_BOX})",
+    )
+
+
+def add_search(command: Parser) -> None:
+    about = "How the words of a caption are chosen. Defaults are those of most bundles; a bundle's own come first."
+    add_group(command, DecodeOptions, "search", about)
+
+
+def add_engine(command: Parser) -> None:
+    command.add_argument(
+        "--engine",
+        default="auto",
+        choices=ENGINES,
+        help="what computes captions; auto: ONNX Runtime where the bundle holds its graphs (default: %(default)s)",
+    )
+
+
+def add_encoder_weights(command: Parser) -> None:
+    command.add_argument(
+        "--encoder-weights",
+        default="imagenet",
+        metavar="FILE",
+        help="weights of a published encoder (default: download)",
+    )

@@ -1,0 +1,194 @@
+"""Commands that caption: caption, undo, attention."""
+
+import argparse
+import functools
+from dataclasses import fields
+from pathlib import Path
+
+import captioning
+from captioning.commands.arguments import (
+    IN_THE_BOX,
+    PROGRAM,
+    Command,
+    add_bundle,
+    add_encoder_weights,
+    add_engine,
+    add_search,
+)
+from captioning.commands.loading import bundles_of, load, tell
+from captioning.errors import CaptioningError
+from captioning.options import CaptionEngineOptions
+from captioning.runtime.flags import Parser, add_group, from_flags
+
+
+def _add_caption(command: Parser) -> None:
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of images")
+    add_bundle(command)
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--output", type=Path, metavar="FILE", help="file to write, instead of the terminal")
+    place.add_argument("--sidecar", action="store_true", help="a file beside each image: photo.jpg -> photo.txt")
+    place.add_argument("--metadata", action="store_true", help="into the metadata of JPEG, PNG, WebP and TIFF files")
+    command.add_argument(
+        "--alt-text",
+        action="store_true",
+        help="a sentence of at most --alt-length characters that does not begin with “a picture of”",
+    )
+    command.add_argument("--alt-length", type=int, default=125, metavar="N", help="(default: %(default)s)")
+    command.add_argument(
+        "--min-confidence",
+        type=float,
+        metavar="X",
+        help="leave out captions of a lower confidence, and list them (0.65 for alt text beside or in images, else 0)",
+    )
+    command.add_argument(
+        "--format",
+        default="",
+        choices=("text", "csv", "json", "jsonl", "txt", "xmp"),
+        help="default: the ending of --output, txt for sidecars, text on the terminal",
+    )
+    command.add_argument(
+        "--if-exists",
+        default="skip",
+        choices=("skip", "overwrite", "append", "prepend"),
+        help="what happens to captions already there; append and prepend: in sidecars, metadata (default: %(default)s)",
+    )
+    _add_text(command)
+    _add_changes(command)
+    command.add_argument(
+        "--attention", action="store_true", help="json, jsonl: each word with its probability and attention too"
+    )
+    add_encoder_weights(command)
+    add_search(command)
+    add_group(command, CaptionEngineOptions, "engine", "What computes captions.")
+
+
+def _add_text(command: Parser) -> None:
+    add = command.add_argument
+    add("--begin", default="", metavar="TEXT", help="words that every caption begins with; the captioner goes on")
+    add("--prefix", default="", metavar="TEXT", help="text before every caption, as it is")
+    add("--suffix", default="", metavar="TEXT", help="text after every caption, as it is")
+
+
+def _add_changes(command: Parser) -> None:
+    add = command.add_argument
+    names = "name of XMP sidecars: photo.jpg.xmp or photo.xmp (default: %(default)s)"
+    add("--xmp-name", default="full", choices=("full", "stem"), help=names)
+    add("--keep-times", action="store_true", help="files whose metadata is written keep their times")
+    add("--journal", type=Path, metavar="FILE", help="where undo finds it (default: captions-journal.jsonl)")
+
+
+def _add_undo(command: Parser) -> None:
+    command.add_argument("journal", type=Path, metavar="JOURNAL", help="the journal that caption named")
+
+
+def _add_attention(command: Parser) -> None:
+    command.add_argument("image", type=Path, metavar="IMAGE", help="an image")
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="a .png with a panel for each word, or a .gif that walks through the words (default: IMAGE-attention.png)",
+    )
+    add_bundle(command)
+    add_encoder_weights(command)
+    add_engine(command)
+    add_search(command)
+
+
+def _caption(flags: argparse.Namespace) -> int:
+    from captioning.inference.folder import caption_folder, caption_images, find_images_in, require_confidence
+    from captioning.inference.writers import LeftOut, OutputOptions, open_writer
+
+    engine = from_flags(flags, CaptionEngineOptions())
+    given = {entry.name: getattr(flags, entry.name) for entry in fields(OutputOptions)}
+    options = OutputOptions(**given | {"language": flags.language or ""})
+    images = find_images_in(flags.paths)
+    if engine.engine == "ray":
+        from captioning.extras import ray_engine
+
+        ray_engine.require_ray()
+    captioner = load(flags)  # with Ray too: for its search, and to refuse a bundle that workers could not load
+    search = from_flags(flags, captioner.options)
+    require_confidence(captioner.speaking(search.language), search, options.threshold)
+    caption = functools.partial(caption_images, captioner, search=search, begin=flags.begin)
+    if engine.engine == "ray":
+        load_one = functools.partial(captioning.load, *bundles_of(flags), encoder_weights=flags.encoder_weights)
+        caption = functools.partial(
+            ray_engine.caption_images, load_one, search=search, workers=engine.workers, begin=flags.begin
+        )
+    with open_writer(options, several=search.num_captions > 1) as writer:
+        summary = caption_folder(caption, images, writer, LeftOut(options, writer))
+    if options.place or len(images) > 1 or summary.problems or summary.left_out:
+        tell(summary.text(options.place, options.left_out))
+    if summary.written and options.journal_path:
+        tell(f"{PROGRAM} undo {options.journal_path} takes this back.")
+    return 1 if summary.problems else 0
+
+
+def _undo(flags: argparse.Namespace) -> int:
+    from captioning.inference.metadata.changes import undo
+
+    undone, earlier = undo(flags.journal)
+    tell(undone.text(earlier))
+    return 1 if undone.problems else 0
+
+
+def _attention(flags: argparse.Namespace) -> int:
+    from captioning.data.images import read_image
+    from captioning.inference.records import mark
+    from captioning.plots import attention
+    from captioning.runtime.files import atomic_write
+
+    output = flags.output or Path(f"{flags.image.stem}-attention.png")
+    kind = output.suffix.lower()
+    if kind not in (".png", ".gif"):
+        raise CaptioningError(f"{output} cannot be drawn: a name that ends in .png or .gif was expected.")
+    image = read_image(flags.image)
+    captioner = load(flags)
+    caption = captioner.caption(image, from_flags(flags, captioner.options))
+    if kind == ".gif":
+        data = attention.walk_gif(image, caption.words)
+    else:
+        data = attention.strip_png(image, caption.words, str(caption))
+    atomic_write(output, data)
+    print(f"{caption}{mark(caption.verdict)}")
+    if attention.is_attention_static(caption.words):
+        tell(f"{attention.STILL}; see {PROGRAM} doctor {(flags.bundle or [IN_THE_BOX])[0]}.")
+    return 0
+
+
+CAPTION = Command(
+    "caption PATH [PATH ...]",
+    "caption images, or folders of them",
+    (
+        "photo.jpg holiday/",
+        "photo.jpg --num-beams 5 --forbid man woman",
+        "holiday/ --output captions.csv                 # the same again after a stop: it resumes",
+        "holiday/ --sidecar --alt-text                  # photo.jpg -> photo.txt beside it, where the caption is sure",
+        "holiday/ --metadata --suffix ' (machine-written)'      # into the pictures' own metadata",
+        "holiday/ --sidecar --format xmp --if-exists append     # photo.jpg.xmp, for Lightroom or digiKam",
+        "holiday/ --output captions.csv --min-confidence 0.7   # less sure ones go to captions-left-out.csv",
+        "/shared/photos --output captions.jsonl --engine ray   # by the workers of a Ray cluster",
+    ),
+    add=_add_caption,
+    run=_caption,
+)
+
+UNDO = Command(
+    "undo JOURNAL",
+    "take back what caption wrote into pictures and files beside them",
+    (
+        "captions-journal.jsonl                # the last run's changes",
+        "captions-journal.jsonl                # the same again: those of the run before",
+    ),
+    add=_add_undo,
+    run=_undo,
+)
+
+ATTENTION = Command(
+    "attention IMAGE",
+    "draw the attention map of every word",
+    ("photo.jpg", "photo.jpg --output walk.gif --strategy greedy"),
+    add=_add_attention,
+    run=_attention,
+)

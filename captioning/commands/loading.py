@@ -1,0 +1,45 @@
+"""What several commands do first: open captioners and data sets, and say what was left out."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import captioning
+from captioning.commands.arguments import IN_THE_BOX
+from captioning.options import ENGINES, DataOptions
+
+
+def tell(sentence: str) -> None:
+    print(f"captioning: {sentence}", file=sys.stderr)
+
+
+def tell_left_out(problems: Sequence[str], total: int) -> None:
+    if problems:
+        tell("\n".join([f"{len(problems):,} of {total:,} images left out:", *(f"  {each}" for each in problems)]))
+
+
+def bundles_of(flags: argparse.Namespace) -> list[Path]:
+    nearby = Path(IN_THE_BOX)  # in a checkout, and shorter to read
+    return [Path(each) for each in flags.bundle or [nearby if nearby.exists() else captioning.in_the_box()]]
+
+
+def load(flags: argparse.Namespace, *bundles: Path) -> Any:
+    from captioning.inference.bundle import runs_on_onnx
+    from captioning.runtime.keras_import import import_keras_alone
+
+    folders = bundles or bundles_of(flags)
+    engine = flags.engine if flags.engine in ENGINES else "auto"  # not given, or ray
+    if not runs_on_onnx(folders, engine):
+        import_keras_alone()
+    return captioning.load(*folders, encoder_weights=flags.encoder_weights, engine=engine)
+
+
+def dataset_of(flags: argparse.Namespace) -> Any:
+    """The data set that the flags describe, and the folder that its images are named in."""
+    from captioning.data.load import load_dataset
+
+    columns = {name: getattr(flags, name) for name in ("images", "image_column", "caption_column")}
+    options, language = DataOptions(data=flags.data or ".", **columns), getattr(flags, "language", None) or ""
+    return load_dataset(options, Path("data"), seed=0, language=language)
