@@ -13,6 +13,10 @@ EXTRAS = {  # what an optional part needs, by the name of its extra
     "plots": ("matplotlib", {"matplotlib"}),
     "app": ("Gradio", {"fastapi", "gradio", "httpx", "matplotlib", "multipart", "pandas", "starlette", "uvicorn"}),
     "train": ("TensorFlow and Keras", {"h5py", "keras", "matplotlib", "onnx", "tensorflow"}),
+    "hf": (
+        "PyTorch and transformers",
+        {"huggingface_hub", "peft", "sacremoses", "safetensors", "scipy", "sentencepiece", "torch", "transformers"},
+    ),
 }
 _COMMAND = ContextVar("command", default="")  # of the command line
 ROOT = Path(__file__).resolve().parents[2]
