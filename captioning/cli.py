@@ -10,6 +10,7 @@ from captioning.commands.arguments import PROGRAM, Command
 from captioning.commands.captions import ATTENTION, CAPTION, UNDO
 from captioning.commands.learning import CALIBRATE, CHECK, DOCTOR, EXPORT, TRAIN
 from captioning.commands.loading import tell
+from captioning.commands.models import CAPTIONERS
 from captioning.commands.page import APP
 from captioning.commands.scores import COMPARE, EVALUATE
 from captioning.errors import CaptioningError
@@ -17,7 +18,20 @@ from captioning.runtime.environment import explain_missing_packages
 from captioning.runtime.flags import Parser
 
 # in order of use
-COMMANDS = (TRAIN, CAPTION, UNDO, ATTENTION, APP, EVALUATE, CALIBRATE, COMPARE, CHECK, DOCTOR, EXPORT)
+COMMANDS = (
+    TRAIN,
+    CAPTION,
+    UNDO,
+    ATTENTION,
+    APP,
+    CAPTIONERS,
+    EVALUATE,
+    CALIBRATE,
+    COMPARE,
+    CHECK,
+    DOCTOR,
+    EXPORT,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

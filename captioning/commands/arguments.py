@@ -47,6 +47,23 @@ def add_bundle(command: Parser) -> None:
         metavar="FOLDER",
         help=f"the captioner; several times: an ensemble of captioners with the same words (default: {IN_THE_BOX})",
     )
+    add_captioner(command)
+
+
+def add_captioner(command: Parser) -> None:
+    """Another captioner than a bundle, wherever --bundle is given."""
+    command.add_argument(
+        "--captioner",
+        default="",
+        metavar="NAME",
+        help="instead of --bundle: blip, blip2, git, vit-gpt2, florence-2, a bundle, the folder or the hub name of a "
+        "published model; NAME,NAME: the first that is sure answers",
+    )
+    add_offline(command)
+
+
+def add_offline(command: Parser) -> None:
+    command.add_argument("--offline", action="store_true", help="never ask, never download a published model")
 
 
 def add_search(command: Parser) -> None:

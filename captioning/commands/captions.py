@@ -15,7 +15,7 @@ from captioning.commands.arguments import (
     add_engine,
     add_search,
 )
-from captioning.commands.loading import bundles_of, load, tell
+from captioning.commands.loading import bundles_of, load, tell, tell_cascade
 from captioning.errors import CaptioningError
 from captioning.options import CaptionEngineOptions
 from captioning.runtime.flags import Parser, add_group, from_flags
@@ -106,10 +106,13 @@ def _caption(flags: argparse.Namespace) -> int:
     if engine.engine == "ray":
         from captioning.extras import ray_engine
 
+        if flags.captioner:
+            raise CaptioningError("--engine ray captions with bundles alone; give --bundle instead of --captioner.")
         ray_engine.require_ray()
     captioner = load(flags)  # with Ray too: for its search, and to refuse a bundle that workers could not load
     search = from_flags(flags, captioner.options)
-    require_confidence(captioner.speaking(search.language), search, options.threshold)
+    speaker = captioner.speaking(search.language) if hasattr(captioner, "speaking") else captioner
+    require_confidence(speaker, search, options.threshold)
     caption = functools.partial(caption_images, captioner, search=search, begin=flags.begin)
     if engine.engine == "ray":
         load_one = functools.partial(captioning.load, *bundles_of(flags), encoder_weights=flags.encoder_weights)
@@ -120,6 +123,7 @@ def _caption(flags: argparse.Namespace) -> int:
         summary = caption_folder(caption, images, writer, LeftOut(options, writer))
     if options.place or len(images) > 1 or summary.problems or summary.left_out:
         tell(summary.text(options.place, options.left_out))
+    tell_cascade(captioner)
     if summary.written and options.journal_path:
         tell(f"{PROGRAM} undo {options.journal_path} takes this back.")
     return 1 if summary.problems else 0
@@ -135,6 +139,7 @@ def _undo(flags: argparse.Namespace) -> int:
 
 def _attention(flags: argparse.Namespace) -> int:
     from captioning.data.images import read_image
+    from captioning.inference.protocol import shows_attention
     from captioning.inference.records import mark
     from captioning.plots import attention
     from captioning.runtime.files import atomic_write
@@ -146,6 +151,9 @@ def _attention(flags: argparse.Namespace) -> int:
     image = read_image(flags.image)
     captioner = load(flags)
     caption = captioner.caption(image, from_flags(flags, captioner.options))
+    if not shows_attention(caption):
+        name = captioner.describe().name
+        raise CaptioningError(f"{name} gives no attention over the picture; choose another captioner to see one.")
     if kind == ".gif":
         data = attention.walk_gif(image, caption.words)
     else:
@@ -163,6 +171,8 @@ CAPTION = Command(
     (
         "photo.jpg holiday/",
         "photo.jpg --num-beams 5 --forbid man woman",
+        "photo.jpg --captioner blip                     # a large published model, see docs/large-models.md",
+        "holiday/ --captioner flickr8k,blip             # blip captions what flickr8k is not sure of",
         "holiday/ --output captions.csv                 # the same again after a stop: it resumes",
         "holiday/ --sidecar --alt-text                  # photo.jpg -> photo.txt beside it, where the caption is sure",
         "holiday/ --metadata --suffix ' (machine-written)'      # into the pictures' own metadata",

@@ -1,6 +1,7 @@
 """Many images -> their captions, batch by batch, while the next images are read; and a summary of the run."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ from tqdm import tqdm
 from captioning.data.dataset import find_images
 from captioning.data.images import read_image
 from captioning.errors import CaptioningError, DataError, ImageError
+from captioning.inference.protocol import AnyCaptioner, EncodesApart
 from captioning.inference.records import REASONS, name_of
 from captioning.inference.writers import CaptionWriter, LeftOut
 from captioning.options import DecodeOptions
 from captioning.runtime.read_ahead import map_ahead
 
 BATCH = 64
+AT_ONCE = 8  # images that a captioner without an encoder of its own is handed
 LISTED = 20  # captions of too low a confidence that a summary shows
 
 
@@ -40,6 +43,7 @@ class Summary:
     written: int = 0
     not_sure: int = 0  # of those written
     unfamiliar: int = 0  # of those written
+    not_calibrated: int = 0  # of those written: with a confidence that is not calibrated
     unknown: int = 0  # of those written: without a confidence
     problems: list[str] = field(default_factory=list)  # a sentence for each image that has no caption
     left_out: list[str] = field(default_factory=list)  # a line for each caption of too low a confidence
@@ -54,8 +58,9 @@ class Summary:
             parts.append(f"{self.not_sure:,} not sure")
         if self.unfamiliar:
             parts.append(f"{self.unfamiliar:,} of unfamiliar pictures")
-        if self.unknown:
-            parts.append(("" if self.unknown == self.written else f"{self.unknown:,} with ") + "confidence unknown")
+        for count, says in ((self.not_calibrated, "confidence not calibrated"), (self.unknown, "confidence unknown")):
+            if count:
+                parts.append(("" if count == self.written else f"{count:,} with ") + says)
         if missing:
             parts.append(f"{missing:,} left out")
         shown = self.left_out[:LISTED] if left_out else self.left_out
@@ -109,11 +114,12 @@ def _add(batch: dict[Path, Any], writer: CaptionWriter, left_out: LeftOut | None
     verdicts = [each.verdict for image, each in captions.items() if image not in refused]
     summary.not_sure += verdicts.count("not sure")
     summary.unfamiliar += verdicts.count("unfamiliar")
+    summary.not_calibrated += verdicts.count("not calibrated")
     summary.unknown += verdicts.count("unknown")
 
 
 def _low_text(image: str, caption: str, confidence: float | None, verdict: str) -> str:
-    is_number = confidence is not None and verdict != "unfamiliar"
+    is_number = confidence is not None and verdict not in ("unfamiliar", "not calibrated")
     return f"{image}: " + (f"{confidence:.2f}" if is_number else REASONS[verdict]) + f", {caption}"
 
 
@@ -129,18 +135,30 @@ def require_confidence(captioner: Any, search: DecodeOptions, threshold: float) 
 
 
 def caption_images(
-    captioner: Any, images: Iterable[Path], search: DecodeOptions, begin: str = ""
+    captioner: AnyCaptioner, images: Iterable[Path], search: DecodeOptions, begin: str = ""
 ) -> Iterator[dict[Path, Any]]:
-    """Batches of 64 readable images, the last one of fewer: the Caption of each, or why it cannot be read.
+    """Batches of images: the Caption of each, or why it cannot be read; `begin` holds the words that all begin with."""
+    prefix = {"begin": begin} if begin else {}
+    if isinstance(captioner, EncodesApart):
+        yield from _caption_apart(captioner, images, search, **prefix)
+        return
+    remaining = iter(images)
+    while batch := list(itertools.islice(remaining, AT_ONCE)):
+        yield dict(zip(batch, captioner.caption(batch, search, on_error="return", **prefix), strict=True))
 
-    The next batch is encoded while the captions of one are searched for. `begin` holds the words that all begin with.
+
+def _caption_apart(
+    captioner: EncodesApart, images: Iterable[Path], search: DecodeOptions, **prefix: str
+) -> Iterator[dict[Path, Any]]:
+    """Batches of 64 readable images, the last one of fewer.
+
+    The next batch is encoded while the captions of one are searched for.
     """
 
     def encode(batch: dict[Path, Any]) -> np.ndarray | None:
         pixels = [read for read in batch.values() if isinstance(read, np.ndarray)]
         return captioner.features(pixels, search) if pixels else None
 
-    prefix = {"begin": begin} if begin else {}
     batches = _batches(read_ahead(images, captioner.image_size))
     for batch, features in map_ahead(encode, batches, 1, threads=1):
         readable = [image for image, read in batch.items() if isinstance(read, np.ndarray)]

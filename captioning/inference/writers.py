@@ -273,8 +273,7 @@ class _Lines(_Writer):
         return name_of(image) in self.done
 
     def add(self, captions: Mapping[Path, Any]) -> dict[Path, str]:
-        records = [self._record(*pair) for pair in captions.items()]
-        records = [{key: value for key, value in record.items() if key not in self._absent} for record in records]
+        records = [self._fitting(image, caption) for image, caption in captions.items()]
         data = (("" if self._end else self._header) + self._lines(records)).encode()
         with explain_disk_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -283,6 +282,13 @@ class _Lines(_Writer):
                 file.write(data)
         self._end += len(data)
         return {}
+
+    def _fitting(self, image: Path, caption: "Caption") -> Record:
+        """The record with the columns of this file; a confidence never stands where no verdict says what it is."""
+        record = self._record(image, caption)
+        if "verdict" in self._absent and not caption.calibrated:
+            record["confidence"] = None
+        return {key: value for key, value in record.items() if key not in self._absent}
 
 
 class _Sidecars(_Writer):
@@ -372,8 +378,8 @@ class LeftOut:
             path.unlink()
 
     def is_too_low(self, confidence: float | None, verdict: str) -> bool:
-        """Whether a caption is left out: above 0, any threshold leaves out what is unknown or unfamiliar."""
-        is_low = confidence is None or verdict == "unfamiliar" or confidence < self.threshold
+        """Whether a caption is left out: above 0, any threshold leaves out what is unfamiliar or not calibrated."""
+        is_low = confidence is None or verdict in ("unfamiliar", "not calibrated") or confidence < self.threshold
         return self.threshold > 0 and is_low
 
     def __contains__(self, image: Path) -> bool:
