@@ -8,6 +8,7 @@ from captioning.app import rendering
 from captioning.app.endpoints import add_endpoints
 from captioning.app.tabs.batch import BatchTab
 from captioning.app.tabs.caption import CaptionTab
+from captioning.app.tabs.compare import CompareTab
 from captioning.app.tabs.feedback import FeedbackTab
 from captioning.app.tabs.model import ModelTab
 from captioning.app.widgets import piece, script
@@ -44,6 +45,9 @@ def build_page(pool: CaptionerPool, store: FeedbackStore, *, is_public: bool) ->
                 CaptionTab(pool, store)
             with gr.Tab("Batch"):
                 BatchTab(pool)
+            if len(pool.names) > 1:
+                with gr.Tab("Compare"):
+                    CompareTab(pool)
             with gr.Tab("Captioner"):
                 model = ModelTab(pool)
             if not is_public:

@@ -56,6 +56,30 @@ def _open(name: str, load: Callable[[Path], AnyCaptioner], offline: bool, consen
     return load_published(name, offline=offline, consent=consent)
 
 
+def make_ready(names: str, *, offline: bool) -> None:
+    """Downloads what is missing of these captioners, after consent; refuses what could not be opened."""
+    for name in (part.strip() for part in names.split(",")):
+        if not bundle_folder(name):
+            from captioning.extras.hf_hub import folder_of
+
+            folder_of(PUBLISHED[name].address if name in PUBLISHED else name, offline=offline)
+
+
+def short_name(names: str) -> str:
+    """The name that a captioner, or each one of a cascade, is shown with: that of its folder or its model."""
+    return ",".join(part.strip().rstrip("/").rpartition("/")[2] for part in names.split(","))
+
+
+def sentence_of(names: str) -> str:
+    """What is said of published captioners where one is chosen."""
+    parts = short_name(names).split(",")
+    if len(parts) > 1:
+        return f"{parts[0]} answers where it is sure, else {' and then '.join(parts[1:])}."
+    known = PUBLISHED.get(parts[0])
+    facts = f" of {size_text(known.size)}, licence {known.licence}" if known else ""
+    return f"A published model{facts}. Its confidence is not calibrated."
+
+
 def bundle_folder(name: str) -> Path | None:
     """The folder of our bundle that a name or a path means; None where it means none."""
     for folder in (Path(name).expanduser(), ARTIFACTS / name):

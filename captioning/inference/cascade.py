@@ -46,6 +46,10 @@ class Cascade:
             waiting = [place for place, answer in zip(waiting, answers, strict=True) if _goes_on(answer)]
         return found if several else found[0]
 
+    def alternatives(self, image: Any, caption: Caption, options: DecodeOptions | None = None, **_: Any) -> list[Any]:
+        """Other words for each word of a caption and for its end: none, since several captioners may have spoken."""
+        return [[] for _ in range(len(caption.words) + 1)]
+
     def _own(self, captioner: AnyCaptioner, options: DecodeOptions | None) -> DecodeOptions:
         """The captioner's own options with the changes that were made to those of the cascade."""
         given = options or self.options

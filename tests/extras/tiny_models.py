@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 import transformers as hf
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "man", "dog", "red", "runs", "on", "the", "grass", "photo", "of", "is", "in", "two", "cats", "sleep"]
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] a man dog red runs on the grass photo of is in two cats sleep".split()  # noqa: SIM905
+)
 SIDE = {"height": 32, "width": 32}
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = TEXT | {"image_size": 32, "patch_size": 8}
