@@ -7,7 +7,7 @@ from typing import Any
 
 import captioning
 from captioning.errors import CaptioningError
-from captioning.extras.hf_files import size_text
+from captioning.extras.hf_files import size_text, weight_bytes
 from captioning.extras.hf_hub import Consent, cached_folder
 from captioning.extras.published import PUBLISHED
 from captioning.inference.bundle_files import describe
@@ -50,6 +50,8 @@ def _open(name: str, load: Callable[[Path], AnyCaptioner], offline: bool, consen
         return load(folder)
     from captioning.extras.hf_captioners import load_published
 
+    if is_model(ARTIFACTS / name):
+        return load_published(str(ARTIFACTS / name), offline=True)
     if name not in PUBLISHED and "/" not in name and not Path(name).is_dir():
         known = ", ".join(each.name for each in list_captioners())
         raise CaptioningError(f"No captioner is called {name}; choose one of {known}, a folder, or OWNER/MODEL.")
@@ -90,11 +92,16 @@ def bundle_folder(name: str) -> Path | None:
 
 def is_bundle(folder: Path) -> bool:
     """Whether a folder holds a bundle of ours, not a model of transformers."""
+    return (folder / "config.json").is_file() and not is_model(folder)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model of transformers."""
     try:
         config = strict_json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and "model_type" not in config
+    return isinstance(config, dict) and "model_type" in config
 
 
 def list_captioners(artifacts: Path = ARTIFACTS) -> list[Listed]:
@@ -104,6 +111,8 @@ def list_captioners(artifacts: Path = ARTIFACTS) -> list[Listed]:
         folders.insert(0, captioning.in_the_box())
     ours = [(folder, describe(folder)) for folder in folders]
     found = [Listed(about.name, about.licence, about.size, about.languages, True, str(at)) for at, about in ours]
+    for folder in sorted(path.parent for path in artifacts.glob("[!.]*/config.json") if is_model(path.parent)):
+        found.append(Listed(folder.name, "", weight_bytes(folder), (), True, str(folder)))
     for name, each in PUBLISHED.items():
         is_here = _is_cached(each.source, each.revision)
         found.append(Listed(name, each.licence, each.size, each.languages, is_here, each.source))

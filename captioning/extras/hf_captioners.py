@@ -43,10 +43,13 @@ class Prepared(NamedTuple):
 class PublishedCaptioner:
     """A model with its image processor and its tokenizer; see inference/protocol.py."""
 
-    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, about: Description, prompt: Any = None):
-        self.model, self.image_processor, self.tokenizer = model, image_processor, tokenizer
+    def __init__(
+        self, model: Any, image_processor: Any, tokenizer: Any, *, about: Description, processor: Any = None
+    ) -> None:
+        self.model, self.image_processor, self.tokenizer, self.processor = model, image_processor, tokenizer, processor
         self.family: Family = FAMILIES[model.config.model_type]
-        self.options, self.about, self.prompt = OWN, about, prompt
+        self.options, self.about = OWN, about
+        self.prompt = _prompt(processor) if model.config.model_type == "florence2" else None
         self._lock = threading.Lock()
 
     def describe(self) -> Description:
@@ -191,8 +194,7 @@ def load_published(name: str, *, offline: bool, consent: Consent | None = None) 
         weight_bytes(folder),
         known.languages if known else (),
     )
-    prompt = _prompt(processor) if kind == "florence2" else None
-    return PublishedCaptioner(model, images, tokenizer, about=about, prompt=prompt)
+    return PublishedCaptioner(model, images, tokenizer, about=about, processor=processor)
 
 
 def _prompt(processor: Any) -> Any:

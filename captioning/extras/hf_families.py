@@ -19,12 +19,12 @@ class Family:
     `inputs` makes the arguments of generate from pixels (B, 3, H, W). `generator` is the part of the model whose
     generate is called, `writer` the part that computes the words. `attend` gives weights (T, P) of generated tokens
     over the patches; None: the model has none. `losses` makes the arguments of the model's forward that returns a loss,
-    from pixels and the ids of captions.
+    from pixels, the ids of captions, their mask and the prompt.
     """
 
     model_class: str
     inputs: Callable[[Any, Any, Any], Mapping[str, Any]]
-    losses: Callable[[Any, Any, Any, Any], Mapping[str, Any]]
+    losses: Callable[[Any, Any, Any, Any, Any], Mapping[str, Any]]
     attend: Callable[[Any, Mapping[str, Any], int, Any], np.ndarray] | None = None
     generator: Callable[[Any], Any] = lambda model: model
     writer: Callable[[Any], Any] = lambda model: model
@@ -44,7 +44,7 @@ def _blip_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str, Any]:
     }
 
 
-def _blip_losses(model: Any, pixels: Any, ids: Any, mask: Any) -> Mapping[str, Any]:
+def _blip_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
     ids = ids.clone()
     ids[:, 0] = model.config.text_config.bos_token_id  # as in generation
     return {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask, "labels": _labels(ids, mask)}
@@ -61,7 +61,7 @@ def _pixel_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str, Any]:
     return {"pixel_values": pixels}
 
 
-def _git_losses(model: Any, pixels: Any, ids: Any, mask: Any) -> Mapping[str, Any]:
+def _git_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
     return {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask, "labels": _labels(ids, mask)}
 
 
@@ -78,7 +78,7 @@ def _encoder_decoder_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str
     return {"encoder_outputs": model.encoder(pixel_values=pixels)}
 
 
-def _encoder_decoder_losses(model: Any, pixels: Any, ids: Any, mask: Any) -> Mapping[str, Any]:
+def _encoder_decoder_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
     return {"pixel_values": pixels, "labels": _labels(ids, mask)}
 
 
@@ -89,7 +89,7 @@ def _encoder_decoder_attend(model: Any, inputs: Mapping[str, Any], row: int, tok
     return _mean_map(found.cross_attentions, len(tokens))[:, 1:]
 
 
-def _blip2_losses(model: Any, pixels: Any, ids: Any, mask: Any) -> Mapping[str, Any]:
+def _blip2_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
     import torch
 
     count = model.config.num_query_tokens
@@ -104,11 +104,11 @@ def _blip2_losses(model: Any, pixels: Any, ids: Any, mask: Any) -> Mapping[str, 
 
 
 def _florence_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str, Any]:
-    return {"pixel_values": pixels, "input_ids": prompt.repeat(len(pixels), 1)}
+    return {"pixel_values": pixels, "input_ids": prompt.to(pixels.device).repeat(len(pixels), 1)}
 
 
-def _florence_losses(model: Any, pixels: Any, ids: Any, mask: Any) -> Mapping[str, Any]:
-    return {"pixel_values": pixels, "labels": _labels(ids, mask)}
+def _florence_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
+    return {**_florence_inputs(model, pixels, prompt), "labels": _labels(ids, mask)}
 
 
 def _labels(ids: Any, mask: Any) -> Any:

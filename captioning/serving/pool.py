@@ -15,7 +15,7 @@ from typing import Any
 
 import captioning
 from captioning.errors import BundleError, CaptioningError
-from captioning.extras.captioners import make_ready, open_captioner, sentence_of, short_name
+from captioning.extras.captioners import is_model, make_ready, open_captioner, sentence_of, short_name
 from captioning.options import DecodeOptions
 from captioning.runtime.memory import resident_bytes
 from captioning.serving.offer import Offer, labels, rank, read_offer
@@ -26,7 +26,7 @@ LONGEST_PUBLISHED = 600.0  # the same of a published model, which may have thous
 
 def find_bundles(artifacts: Path, encoder_weights: str = "imagenet") -> list[Path]:
     """The bundles in a folder, the best that opens without a download first; trainings in progress are left out."""
-    found = [path.parent for path in artifacts.glob("[!.]*/config.json")]
+    found = [path.parent for path in artifacts.glob("[!.]*/config.json") if not is_model(path.parent)]
     if not found:
         raise BundleError(f"{artifacts} holds no bundle; train one with make train.")
     return sorted(found, key=lambda folder: rank(read_offer(folder), encoder_weights))
