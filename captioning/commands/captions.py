@@ -52,6 +52,11 @@ def _add_caption(command: Parser) -> None:
         choices=("skip", "overwrite", "append", "prepend"),
         help="what happens to captions already there; append and prepend: in sidecars, metadata (default: %(default)s)",
     )
+    command.add_argument(
+        "--per-image",
+        action="store_true",
+        help="a caption of its own for every picture of a burst and every copy; else they share that of the first",
+    )
     _add_text(command)
     _add_changes(command)
     command.add_argument(
@@ -97,6 +102,7 @@ def _add_attention(command: Parser) -> None:
 
 def _caption(flags: argparse.Namespace) -> int:
     from captioning.inference.folder import caption_folder, caption_images, find_images_in, require_confidence
+    from captioning.inference.sharing import SharedCaptions
     from captioning.inference.writers import LeftOut, OutputOptions, open_writer
 
     engine = from_flags(flags, CaptionEngineOptions())
@@ -110,7 +116,8 @@ def _caption(flags: argparse.Namespace) -> int:
     captioner = load(flags)  # with Ray too: for its search, and to refuse a bundle that workers could not load
     search = from_flags(flags, captioner.options)
     require_confidence(captioner.speaking(search.language), search, options.threshold)
-    caption = functools.partial(caption_images, captioner, search=search, begin=flags.begin)
+    shared = None if flags.per_image or flags.attention else SharedCaptions()
+    caption = functools.partial(caption_images, captioner, search=search, begin=flags.begin, shared=shared)
     if engine.engine == "ray":
         load_one = functools.partial(captioning.load, *bundles_of(flags), encoder_weights=flags.encoder_weights)
         caption = functools.partial(
