@@ -12,9 +12,10 @@ from tqdm import tqdm
 from captioning.data.dataset import find_images
 from captioning.data.images import read_image
 from captioning.errors import CaptioningError, DataError, ImageError
+from captioning.inference.left_out import LeftOut
 from captioning.inference.records import REASONS, name_of
 from captioning.inference.sharing import SharedCaptions
-from captioning.inference.writers import CaptionWriter, LeftOut
+from captioning.inference.writers import CaptionWriter
 from captioning.options import DecodeOptions
 from captioning.runtime.read_ahead import map_ahead
 
@@ -82,15 +83,21 @@ def caption_folder(
     images: Sequence[Path],
     writer: CaptionWriter,
     left_out: LeftOut | None = None,
+    summary: Summary | None = None,
 ) -> Summary:
     """Adds to the writer the captions of the images it does not hold; those of too low a confidence go to `left_out`.
 
-    `caption` yields batches of the images it is handed, as `caption_images` does, in any order.
+    `caption` yields batches of the images it is handed, as `caption_images` does, in any order. A `summary` that is
+    handed in has the counts of a run that is interrupted too.
     """
     done = [image for image in images if image in writer]
     known = set(done)
     rest = [image for image in images if image not in known and not (left_out and image in left_out)]
-    summary = Summary(known=len(done))
+    refused = {image: sentence for image in rest if (sentence := writer.refusal(image))}
+    rest = [image for image in rest if image not in refused]
+    summary = summary or Summary()
+    summary.known += len(done)
+    summary.problems += refused.values()
     with tqdm(desc="captions", total=len(images), initial=len(images) - len(rest), unit="image", disable=None) as bar:
         for batch in caption(rest):
             _add(batch, writer, left_out, summary)
