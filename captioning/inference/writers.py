@@ -312,6 +312,7 @@ class LinesWriter(_Writer):
                 file.truncate(self._end)
                 file.write(data)
         self._end += len(data)
+        self.done.update(map(name_of, captions))
         return {}
 
 
