@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -25,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not (EXIFTOOL and EXIV2), reason="ExifTool and Exiv2 are not both installed"),
 ]
 ROOT = Path(__file__).parents[3]
-COUNT, KILLS = 300, 20
+COUNT, KILLS, PAIRS = 300, 20, 3
 CAMERA = (
     *("-Make=Maker", "-Model=Model 1", "-Artist=Ä", "-GPSLatitude=47.4", "-GPSLatitudeRef=N", "-GPSLongitude=8.5"),
     *("-EXIF:DateTimeOriginal=2020:01:02 03:04:05", "-EXIF:UserComment=by hand", "-Orientation#=6"),
@@ -130,6 +132,30 @@ def test_captions_in_three_hundred_photographs(tmp_path, record_property):
         "files as before, byte for byte, after undo", sum(a == b for a, b in zip(digests(paths), before, strict=True))
     )
     assert digests(paths) == before
+
+
+def seconds_of(*arguments: str | Path) -> float:
+    """The processor time of a run of the command, in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "captioning", "caption", *arguments], cwd=ROOT, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_metadata_costs_at_most_a_tenth_of_the_time(tmp_path, record_property):
+    photographs = sorted(Path(os.environ["CAPTIONING_PHOTOGRAPHS"]).glob("*.jpg"))[:COUNT]
+    ratios = []
+    for number in range(PAIRS):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        for photograph in photographs:
+            shutil.copyfile(photograph, folder / photograph.name)
+        lines = seconds_of(folder, "--output", tmp_path / f"{number}.csv", "--per-image")
+        metadata = seconds_of(folder, "--metadata", "--journal", tmp_path / f"{number}.jsonl", "--per-image")
+        ratios.append(metadata / lines)
+        record_property(f"pair {number + 1}: processor s with --output, --metadata", f"{lines:.1f} {metadata:.1f}")
+    record_property("--metadata costs more by %, median", round(100 * (statistics.median(ratios) - 1), 1))
+    assert statistics.median(ratios) < 1.1
 
 
 def compare(paths: list[Path], old: list[dict], new: list[dict], shown: list[bytes]) -> list[str]:
