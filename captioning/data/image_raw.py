@@ -134,7 +134,8 @@ class _Tiff:
         (count,) = struct.unpack(self.order + "H", self.at(place, 2))
         if count > MAX_ENTRIES:
             raise damaged(self.blocks.name)
-        raw, tags = self.at(place + 2, 12 * count), {}
+        raw = self.at(place + 2, 12 * count)
+        tags: dict[int, Entry] = {}
         for number, (tag, kind, length, value) in enumerate(struct.iter_unpack(self.order + "HHII", raw)):
             inside = place + 2 + 12 * number + 8
             tags.setdefault(tag, Entry(kind, length, inside if SIZES.get(kind, 8) * length <= 4 else value))
