@@ -98,15 +98,17 @@ class FolderWatch:
     def _scan(self) -> dict[Path, Stamp]:
         found: dict[Path, Stamp] = {}
         self.unreachable = []
+        seen: set[str] = set()
         for folder in self._folders:
-            self._scan_folder(folder, found, set())
+            self._scan_folder(folder, found, seen)
         return found
 
-    def _scan_folder(self, folder: Path, found: dict[Path, Stamp], above: set[str]) -> None:
-        """Adds the pictures of a folder and its subfolders, hidden ones apart, through links but into no circle."""
+    def _scan_folder(self, folder: Path, found: dict[Path, Stamp], seen: set[str]) -> None:
+        """Adds the pictures below a folder, hidden ones apart, through links but into no folder twice."""
         real = os.path.realpath(folder)
-        if real in above:
+        if real in seen:
             return
+        seen.add(real)
         try:
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
@@ -118,7 +120,7 @@ class FolderWatch:
                 continue
             try:
                 if entry.is_dir():
-                    self._scan_folder(Path(entry), found, above | {real})
+                    self._scan_folder(Path(entry), found, seen)
                 elif is_called_like_a_picture(entry.name):
                     status = entry.stat()
                     if stat.S_ISREG(status.st_mode):
