@@ -63,7 +63,12 @@ KERAS_MODULES = {  # import Keras at their head; whoever imports these waits for
 UNSAFE_MODULES = {"dill", "joblib", "marshal", "pickle", "shelve", "yaml"}
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 UNSAFE_KEYWORDS = {"allow_pickle": True, "safe_mode": False}
-PACKAGE_OF = {"PIL": "pillow", "pillow_heif": "pillow-heif"}  # where a module is not called like its package
+PACKAGE_OF = {  # where a module is not called like its package
+    "PIL": "pillow",
+    "jwt": "PyJWT",
+    "pillow_heif": "pillow-heif",
+    "prometheus_client": "prometheus-client",
+}
 
 
 def tree_of(path: Path) -> ast.Module:

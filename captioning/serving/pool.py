@@ -78,6 +78,10 @@ class CaptionerPool:
         """What a bundle is good for, and its scores."""
         return self.offer(name).sentence(self._weights)
 
+    def is_loaded(self, name: str) -> bool:
+        """Whether a captioner is in memory."""
+        return name in self._captioners
+
     @property
     def languages(self) -> list[str]:
         """The languages that some bundles have beside their own."""
