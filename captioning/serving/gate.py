@@ -46,7 +46,7 @@ class Told:
     began: float = field(default_factory=time.perf_counter)
     route: str = "other"
     status: int = 499  # the sender went away
-    outcome: str = "gone"
+    outcome: str = ""
     caller: str = ""
     captioner: str = ""
     pictures: int = 0
@@ -165,7 +165,7 @@ def _noting(send: "Send", told: Told) -> "Send":
     async def answer(message: "Message") -> None:
         if message["type"] == "http.response.start":
             told.status = message["status"]
-            if told.outcome == "gone":
+            if not told.outcome:
                 told.outcome = "ok" if told.status < 400 else "refused"
         await send(message)
 
