@@ -100,7 +100,8 @@ def build(service: Service) -> FastAPI:
     for add in (_add_captions, _add_attention, _add_captioners, _add_feedback, add_jobs, _add_health):
         add(app, service)
     _add_problems(app)
-    app.add_middleware(Gate, access=service.access, tell=service.telemetry.tell)
+    refuse_full = service.batcher.refuse_full
+    app.add_middleware(Gate, access=service.access, tell=service.telemetry.tell, refuse_full=refuse_full)
     return app
 
 
@@ -226,6 +227,7 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
         if store is None:
             raise Problem(404, "feedback", "This service keeps no feedback.")
         bundle = service.bundle(settings.captioner)
+        await service.charge(request, 1)
         view = await _in_thread(request, _shown, picture)
         said = {name: getattr(settings, name) for name in ("caption", "rating", "correction", "comment")}
         keep = functools.partial(store.add, view, bundle=bundle, options={"through": "rest"}, **said)

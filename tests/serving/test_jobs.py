@@ -30,7 +30,7 @@ def record(task):
 
 
 def results(store, job):
-    return [json.loads(line) for line in store.results(job.id)]
+    return [json.loads(line) for line in store.results(job.id).splitlines()]
 
 
 def ended(client, job_id):
