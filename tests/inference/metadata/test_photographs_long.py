@@ -43,6 +43,7 @@ CAMERA = (
 )
 PROGRAM = ("-XMP-xmp:Rating=4", "-XMP-dc:Subject=Alps", "-XMP-dc:Description-de=Am See", "-XMP-crs:Exposure2012=+0.35")
 AGENCY = ("-IPTC:Keywords=lake", "-IPTC:By-line=me", "-City=Zürich", "-Photoshop:IPTCDigest=new", "-Copyright=me")
+NEW_BLOCKS = {"File:ExifByteOrder", "RIFF:Copy1:ImageWidth", "RIFF:Copy1:ImageHeight"}  # of files that had none before
 KINDS = ((), CAMERA, PROGRAM, AGENCY, (*CAMERA, *PROGRAM, *AGENCY))
 SUFFIXES = ("jpg", "jpg", "jpg", "png", "webp", "tif")
 
@@ -181,7 +182,8 @@ def compare(paths: list[Path], old: list[dict], new: list[dict], shown: list[byt
         assert set(texts) == places, (path, texts)
         assert len({texts[place] for place in places - {"alternative"}}) == 1
         assert "\n" not in texts["description"]
-        names = {name for name in {*was, *now} - {*OURS, *IMPLIED} if was.get(name) != now.get(name)}
+        implied = {*OURS, *IMPLIED, *(NEW_BLOCKS - was.keys())}
+        names = {name for name in {*was, *now} - implied if was.get(name) != now.get(name)}
         differing += [f"{path.name} {name}: {was.get(name)} -> {now.get(name)}" for name in names]
         differing += [f"{path.name} pixels"] if pixels(path) != image else []
     return differing
@@ -192,7 +194,7 @@ def found_by_exiv2(paths: list[Path]) -> int:
     told = json.loads(exiftool("-json", "-XMP-dc:Description", "-XMP-iptcCore:AltTextAccessibility", *paths))
     count = 0
     for path, texts in zip(paths, told, strict=True):
-        said = subprocess.run([EXIV2, "-q", "-PEIXkv", path], capture_output=True, text=True).stdout
+        said = subprocess.run([EXIV2, "-q", "-PEIXkv", path], capture_output=True, text=True, errors="replace").stdout
         line = " ".join(said.split())
         has_both = f'lang="x-default" {texts["Description"]}' in line and texts["AltTextAccessibility"] in line
         count += has_both and "Exif.Image.ImageDescription" in line
