@@ -92,6 +92,10 @@ class Batcher:
         if self._held + count > self.options.queue:
             raise Busy(f"{self._held} pictures are waiting, no more than {self.options.queue} can; try again soon.")
 
+    def refuse_crowd(self, requests: int) -> None:
+        """Refuses one more request where so many are under way, with at least a picture each, before it is read."""
+        self.refuse_full(max(1, requests - self._held + 1))
+
     def release(self, count: int) -> None:
         """Gives back room that was reserved."""
         with self._changed:

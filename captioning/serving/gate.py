@@ -75,10 +75,10 @@ class Gate:
         *,
         access: "Access | None",
         tell: Callable[[Told], None],
-        refuse_full: Callable[[], None],
+        refuse_full: Callable[[int], None],
     ) -> None:
         self.app, self.access, self.tell, self.refuse_full = app, access, tell, refuse_full
-        self._held = 0
+        self._held = self.pending = 0  # bytes of bodies; requests whose pictures are read or wait
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] == "lifespan":
@@ -95,9 +95,12 @@ class Gate:
         scope.setdefault("state", {}).update(request_id=told.id, told=told)
         send = with_headers(_noting(send, told), x_request_id=told.id, cache_control="no-store")
         body = _Body(self, receive, _most(request))
+        is_queued, is_counted = scope["path"] in QUEUED and scope["method"] == "POST", False
         try:
             await run_checks(self, request, told)
             body.expect(request.headers.get("content-length"))
+            self.pending += is_queued
+            is_counted = is_queued
             await self.app(scope, body.receive, send)
         except (Problem, CaptioningError) as error:
             problem = error if isinstance(error, Problem) else problem_of(error)
@@ -106,6 +109,7 @@ class Gate:
                 await problem.response(told.id)(scope, receive, send)
         finally:
             body.give_back()
+            self.pending -= is_counted
             if "route" in scope:
                 told.route = scope["route"].path
             self.tell(told)
@@ -126,7 +130,7 @@ async def run_checks(gate: Gate, request: HTTPConnection, told: Told) -> None:
     if path in ADMIN and caller.role != "admin":
         raise Problem(403, "role", "This address is for keys with the role admin.")
     if path in QUEUED and request.scope["method"] == "POST":
-        gate.refuse_full()
+        gate.refuse_full(gate.pending)
     request.scope["state"]["caller"] = caller
 
 

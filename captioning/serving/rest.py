@@ -100,7 +100,7 @@ def build(service: Service) -> FastAPI:
     for add in (_add_captions, _add_attention, _add_captioners, _add_feedback, add_jobs, _add_health):
         add(app, service)
     _add_problems(app)
-    refuse_full = service.batcher.refuse_full
+    refuse_full = service.batcher.refuse_crowd
     app.add_middleware(Gate, access=service.access, tell=service.telemetry.tell, refuse_full=refuse_full)
     return app
 
