@@ -68,6 +68,7 @@ PACKAGE_OF = {  # where a module is not called like its package
     "jwt": "PyJWT",
     "pillow_heif": "pillow-heif",
     "prometheus_client": "prometheus-client",
+    "sentry_sdk": "sentry-sdk",
 }
 
 

@@ -11,13 +11,16 @@ ABOUT = """Captions for photographs, with calibrated confidence and attention.
 
 Send pictures as multipart/form-data, or as base64 in JSON. With keys, send `Authorization: Bearer KEY`.
 Every refusal is an application/problem+json document with the id of the request."""
-DOT = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAE0lEQVR4nGP8z4APMOGVHbHSAEETAQ/xV+e1AAAAAElFTkSuQmCC"
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR42mNsYIAAJgaKGAAmCACQtTEKkQAAAABJRU5ErkJggg=="
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 DRAWING: dict[int | str, dict[str, Any]] = {
     200: {"description": "The drawing", "content": {"image/png": _BINARY, "image/gif": _BINARY}}
 }
 FIGURES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Figures", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+LINES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A line of JSON per picture", "content": {"application/jsonl": {"schema": {"type": "string"}}}}
 }
 MEANINGS = {
     400: "The request cannot be read",
@@ -42,14 +45,15 @@ _EXAMPLE = {
     "request_id": "5f0c8a4e2c9b4bb1a3f1",
 }
 _REFERENCE = {"$ref": "#/components/schemas/ProblemBody"}
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "model": ProblemBody,
-        "description": meaning,
-        "content": {"application/problem+json": {"schema": _REFERENCE, "example": _EXAMPLE}},
-    }
-    for status, meaning in MEANINGS.items()
-}
+
+
+def _refusal(meaning: str) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": _REFERENCE, "example": _EXAMPLE}}
+    return {"model": ProblemBody, "description": meaning, "content": content}
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {status: _refusal(meaning) for status, meaning in MEANINGS.items()}
+ENDED: dict[int | str, dict[str, Any]] = {409: _refusal("The job has ended before")}
 
 
 def body(model: type[BaseModel], *, several: bool = True, most: int = 16) -> dict[str, Any]:

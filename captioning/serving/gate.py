@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
 
+from captioning.serving.keys import Caller
 from captioning.serving.origin import HERE, has_host, host_of, is_foreign, with_headers
 from captioning.serving.problems import Problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from captioning.serving.access import Access
 
 BODY, JOB_BODY = 32 * 2**20, 256 * 2**20  # bytes of a request
 ROOM = 500 * 2**20  # bytes of all bodies that are read at once
@@ -32,20 +35,6 @@ FOREIGN = 403, "origin", "Another page asked for this in a browser; ask from a p
 TOO_LARGE = 413, "too_large", "More was sent than a request may hold; send less, or fewer pictures at once."
 FULL = 503, "busy", "Too much is being sent at the moment; try again soon.", 1
 SLOW = 408, "slow", f"The body did not come within {PATIENCE:.0f} seconds; send it faster, or send less."
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks; without keys everybody is the person at this computer."""
-
-    id: str = "local"
-    name: str = "local"
-    role: str = "admin"
-    per_hour: int = 0  # pictures; 0: no limit
-    per_day: int = 0
-
-
-Identify = Callable[[HTTPConnection], Caller]  # raises a Problem for strangers
 
 
 @dataclass
@@ -76,10 +65,10 @@ class Told:
 
 
 class Gate:
-    """The middleware; `identify` is None where no keys are asked for."""
+    """The middleware; `access` is None where no keys are asked for."""
 
-    def __init__(self, app: "ASGIApp", *, identify: Identify | None, tell: Callable[[Told], None]) -> None:
-        self.app, self.identify, self.tell = app, identify, tell
+    def __init__(self, app: "ASGIApp", *, access: "Access | None", tell: Callable[[Told], None]) -> None:
+        self.app, self.access, self.tell = app, access, tell
         self._held = 0
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
@@ -116,13 +105,13 @@ async def run_checks(gate: Gate, request: HTTPConnection, told: Told) -> None:
     """Raises the Problem of a request that is refused; else notes who asks."""
     if not has_host(request):
         raise Problem(*UNREADABLE)
-    if gate.identify is None and host_of(request) not in HERE:
+    if gate.access is None and host_of(request) not in HERE:
         raise Problem(*ELSEWHERE)
     if request.scope["method"] not in ("GET", "HEAD") and is_foreign(request):
         raise Problem(*FOREIGN)
     caller, path = Caller(), request.scope["path"]
-    if gate.identify and path not in OPEN:
-        caller = await asyncio.to_thread(gate.identify, request)
+    if gate.access and path not in OPEN:
+        caller = await asyncio.to_thread(gate.access.identify, request)
         told.caller = caller.id
     if path in ADMIN and caller.role != "admin":
         raise Problem(403, "role", "This address is for keys with the role admin.")

@@ -34,6 +34,8 @@ class Problem(Exception):  # noqa: N818
     def response(self, request_id: str) -> JSONResponse:
         """The problem as an answer."""
         headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
         return JSONResponse(self.body(request_id), self.status, headers, media_type=KIND)
 
 

@@ -9,7 +9,8 @@ import functools
 import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import anyio
 import anyio.to_thread
@@ -25,11 +26,15 @@ from captioning.data.feedback import FeedbackStore
 from captioning.data.images import read_image
 from captioning.errors import CaptioningError, ImageError
 from captioning.inference.caption import Caption
+from captioning.options import ServeOptions
 from captioning.serving import documents, schemas
+from captioning.serving.access import Access
 from captioning.serving.adjustments import LONGEST_SIDE
 from captioning.serving.batching import Batcher
 from captioning.serving.bodies import Picture, read_body
-from captioning.serving.gate import Gate, Identify, Told
+from captioning.serving.gate import Gate, Told
+from captioning.serving.job_routes import add_jobs
+from captioning.serving.jobs import JobRunner, JobStore
 from captioning.serving.pool import CaptionerPool
 from captioning.serving.problems import Problem, problem_of, request_id
 from captioning.serving.records import caption_record
@@ -46,13 +51,38 @@ class Service:
     batcher: Batcher
     telemetry: Telemetry
     feedback: FeedbackStore | None = None
-    identify: Identify | None = None  # None: no keys are asked for
+    access: Access | None = None  # None: no keys are asked for
+    jobs: JobStore | None = None
+    runner: JobRunner | None = None
     is_ready: bool = False
 
     def bundle(self, name: str) -> str:
         """The name of a captioner, the first where none is given."""
         self.pool.folder(name or self.pool.names[0])
         return name or self.pool.names[0]
+
+    async def charge(self, request: Request, pictures: int) -> None:
+        """Counts pictures against the quotas of whoever asks."""
+        if self.access:
+            caller = request.scope["state"]["caller"]
+            await anyio.to_thread.run_sync(self.access.keys.charge, caller, pictures)
+
+
+def open_service(
+    pool: CaptionerPool,
+    store: FeedbackStore | None,
+    state: Path,
+    options: ServeOptions,
+    *,
+    access: Access | None = None,
+    log: TextIO | None = None,
+) -> Service:
+    """A service with its batches, jobs and figures; the jobs of an earlier process go on."""
+    figures = Telemetry(log)
+    batcher = Batcher(pool, options, seen=figures.seen)
+    jobs = JobStore(state / "jobs.db")
+    figures.watch(queue=lambda: batcher.held, loaded=lambda: len(pool.loaded), jobs=jobs.waiting)
+    return Service(pool, batcher, figures, store, access, jobs, JobRunner(jobs, batcher))
 
 
 def build(service: Service) -> FastAPI:
@@ -67,10 +97,10 @@ def build(service: Service) -> FastAPI:
         responses=documents.REFUSALS,
     )
     app.state.service = service
-    for add in (_add_captions, _add_attention, _add_captioners, _add_feedback, _add_health):
+    for add in (_add_captions, _add_attention, _add_captioners, _add_feedback, add_jobs, _add_health):
         add(app, service)
     _add_problems(app)
-    app.add_middleware(Gate, identify=service.identify, tell=service.telemetry.tell)
+    app.add_middleware(Gate, access=service.access, tell=service.telemetry.tell)
     return app
 
 
@@ -136,6 +166,7 @@ async def _captioned(
     told.captioner, told.pictures = bundle, len(pictures)
     service.batcher.reserve(len(pictures))
     try:
+        await service.charge(request, len(pictures))
         options = await _in_thread(request, service.batcher.search, bundle, settings.search())
         asked = [_one(request, service.batcher, picture, bundle, options) for picture in pictures]
         found = await asyncio.gather(*asked, return_exceptions=True)
@@ -174,7 +205,7 @@ def _add_captioners(app: FastAPI, service: Service) -> None:
                     cider=offer.score,
                     bleu=offer.bleu,
                     is_calibrated=offer.is_calibrated,
-                    is_loaded=pool.is_loaded(name),
+                    is_loaded=name in pool.loaded,
                 )
                 for name, offer in zip(pool.names, offers, strict=True)
             ]
@@ -254,4 +285,5 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> Response:
+        app.state.service.telemetry.failed(error, request_id(request))
         return answer(request, Problem(500, "failed", "Something failed here; tell whoever runs this, with the id."))

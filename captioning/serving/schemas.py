@@ -131,6 +131,24 @@ class FeedbackKept(BaseModel):
     id: int
 
 
+class JobState(BaseModel):
+    """A job and how far it is."""
+
+    id: str
+    state: Literal["queued", "running", "done", "cancelled"]
+    captioner: str
+    pictures: int
+    answered: int
+    created: str
+    finished: str | None
+
+
+class Jobs(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobState]
+
+
 class Health(BaseModel):
     """Whether the service lives, or is ready."""
 
