@@ -163,7 +163,7 @@ async function take(blob) {
     at.photo.alt = `The photograph: ${found.text}`;
     show(found);
     say('');
-    at.spoken.textContent = `Caption: ${found.text}. ${sureness(found.confidence)}.`;
+    at.spoken.textContent = `Caption: ${found.text}. ${sureness(found)[0]}.`;
   } catch ({reason}) {
     if (mine !== turn) return;
     if (reason === 'unreadable' || reason === 'shape') {
@@ -275,9 +275,15 @@ at.shoot.addEventListener('click', shoot);
 
 // The caption and its attention
 
-function sureness(confidence) {
-  if (confidence === null) return 'Confidence unknown';
-  return `${isSure(confidence) ? 'Sure' : 'Not sure'}, ${percent(confidence)}`;
+/** What is said of a caption, the class of its sign, and what that means. */
+function sureness({confidence, familiar}) {
+  if (familiar === false) {
+    return ['Unfamiliar picture', 'unsure', 'Unlike the validation pictures, so its confidence is unknown. '];
+  }
+  if (confidence === null) return ['Confidence unknown', 'unknown', ''];
+  const meaning = `Of captions like this, about ${Math.round(100 * confidence)} in 100 were good on validation pictures. `;
+  return isSure(confidence) ? [`Sure, ${percent(confidence)}`, 'sure', meaning]
+    : [`Not sure, ${percent(confidence)}`, 'unsure', meaning];
 }
 
 function hideCaption() {
@@ -291,11 +297,10 @@ function show(found) {
   current = found;
   at.result.hidden = false;
   at.words.replaceChildren(...found.words.flatMap((word, number) => [button(word, number), ' ']));
-  at.sign.textContent = sureness(found.confidence);
-  at.sign.className = found.confidence === null ? 'unknown' : isSure(found.confidence) ? 'sure' : 'unsure';
-  const share = Math.round(100 * found.confidence), {encoder, words} = found.milliseconds;
-  at.meaning.textContent = (found.confidence === null ? ''
-    : `Of captions like this, about ${share} in 100 were good on validation pictures. `) + `Computed in ${((encoder + words) / 1000).toFixed(1)} s.`;
+  const [sign, kind, meaning] = sureness(found), {encoder, words} = found.milliseconds;
+  at.sign.textContent = sign;
+  at.sign.className = kind;
+  at.meaning.textContent = `${meaning}Computed in ${((encoder + words) / 1000).toFixed(1)} s.`;
   at.player.hidden = Boolean(stream) || !found.words.length;
   at.place.max = found.words.length - 1;
   select(-1);

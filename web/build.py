@@ -4,6 +4,7 @@ The weights are stored with few bits and computed with as float32. ONNX Runtime 
 """
 
 import argparse
+import base64
 import gzip
 import hashlib
 import json
@@ -23,6 +24,7 @@ from captioning.extras.graphs import Graph, encoder_graph, start_graph, step_gra
 
 if TYPE_CHECKING:
     from captioning.inference.captioner import Captioner
+    from captioning.inference.familiarity import Familiarity
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -61,9 +63,12 @@ def _error(array: np.ndarray, numbers: np.ndarray, scale: np.ndarray) -> float:
 
 def graphs(captioner: "Captioner") -> dict[str, bytes]:
     """The ONNX graphs of a captioner: encoder, start and step."""
-    sources = {"encoder": captioner.encoder, "start": captioner.model, "step": captioner.model}
-    writers = {"encoder": encoder_graph, "start": start_graph, "step": step_graph}
-    return {name: write(sources[name], FewBits(BITS[name])).SerializeToString() for name, write in writers.items()}
+    written = {
+        "encoder": encoder_graph(captioner.encoder, FewBits(BITS["encoder"])),
+        "start": start_graph(captioner.model, FewBits(BITS["start"])),
+        "step": step_graph(captioner.model, FewBits(BITS["step"])),
+    }
+    return {name: graph.SerializeToString() for name, graph in written.items()}
 
 
 def settings(captioner: "Captioner", files: Mapping[str, bytes]) -> dict[str, object]:
@@ -84,7 +89,15 @@ def settings(captioner: "Captioner", files: Mapping[str, bytes]) -> dict[str, ob
         "decoding": decoding,
         "forbidden": [tokenizer.id(word) for phrase in options.forbid for word in normalise(phrase)],
         "calibration": captioner.calibration and asdict(captioner.calibration),
+        "familiarity": captioner.familiarity and browser_familiarity(captioner.familiarity),
     }
+
+
+def browser_familiarity(familiarity: "Familiarity") -> dict[str, object]:
+    """The familiarity with its directions as whole numbers of 16 bits, which JavaScript reads."""
+    numbers = np.rint(np.clip(familiarity.directions, -1, 1) * 32767).astype("<i2")
+    text = base64.b64encode(numbers.tobytes()).decode()
+    return {"limit": familiarity.limit, "depth": numbers.shape[1], "directions": text}
 
 
 def large_files(graph_bytes: Mapping[str, bytes]) -> dict[str, bytes]:

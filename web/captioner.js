@@ -3,7 +3,7 @@
 
 import * as ort from './ort.wasm.bundle.min.mjs';
 import {readPixels} from './pixels.js';
-import {confidence, search, spell} from './search.js';
+import {confidence, isFamiliar, search, spell} from './search.js';
 
 const here = name => new URL(name, import.meta.url);
 
@@ -75,6 +75,7 @@ async function caption(picture, isLive) {
   return {
     ...first,
     confidence: settings.calibration && confidence(first, others, settings.calibration),
+    familiar: settings.familiarity && isFamiliar(grid.data, settings.familiarity),
     milliseconds: {encoder: encoded - began, words: performance.now() - encoded},
   };
 }

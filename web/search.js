@@ -101,6 +101,21 @@ export function confidence(caption, rivals, {bias, likelihood, agreement}) {
 
 export const isSure = value => value >= SURE;
 
+/** Whether a picture is like the validation pictures, as captioning/inference/familiarity.py has it. grid: (L, D). */
+export function isFamiliar(grid, {limit, depth, directions}) {
+  const bytes = Uint8Array.from(atob(directions), letter => letter.charCodeAt(0));
+  const known = new Int16Array(bytes.buffer), total = new Float64Array(depth);
+  grid.forEach((value, place) => { total[place % depth] += value; });
+  const length = Math.hypot(...total) || 1;
+  let nearest = -1;
+  for (let first = 0; first < known.length; first += depth) {
+    let cosine = 0;
+    for (let place = 0; place < depth; place++) cosine += total[place] * known[first + place];
+    nearest = Math.max(nearest, cosine / length / 32767);
+  }
+  return 1 - nearest <= limit;
+}
+
 const mean = (values, otherwise) => values.length ? values.reduce((sum, value) => sum + value) / values.length : otherwise;
 
 function agreementOf(words, others) {

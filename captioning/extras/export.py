@@ -15,6 +15,7 @@ from captioning.inference import bundle
 from captioning.inference.bundle_files import CONFIG, config_text, read_config
 from captioning.inference.captioner import Captioner
 from captioning.inference.engine_onnx import GRAPHS, GraphModel, OnnxEngine, OnnxModel
+from captioning.inference.languages import graph_files, numbers_file, read_languages
 from captioning.runtime import strict_json
 from captioning.runtime.files import atomic_write
 
@@ -44,19 +45,44 @@ def into_bundle(folder: Path, captioner: Captioner | None = None) -> str:
     weights = (folder / bundle.WEIGHTS).read_bytes()
     if hashlib.sha256(weights).hexdigest() != saved.files[bundle.WEIGHTS]:
         raise CaptioningError(f"{folder}/{bundle.WEIGHTS} has changed meanwhile; export it again.")
-    found = proof.prove(ours, _captioner(ours, OnnxModel(written, saved.model, {bundle.WEIGHTS: weights})))
+    model = OnnxModel(written, saved.model, {bundle.WEIGHTS: weights})
+    found = proof.prove(ours, _captioner(ours, model))
     proof.require(found.is_equal, found, "ONNX Runtime")
+    languages = {code: _language(folder, saved, ours, model, code, weights) for code in saved.languages}
+    proofs = {code: facts for code, (_, facts) in languages.items()}
+    for files, _ in languages.values():
+        written |= files
     config = read_config(folder)
-    others = {name: digest for name, digest in config["files"].items() if name not in GRAPHS}
+    others = {name: digest for name, digest in config["files"].items() if name not in written}
     if config.pop("graphs", None):  # a kill during the next writes leaves a bundle without graphs
         atomic_write(folder / CONFIG, config_text(config | {"files": others}))
     for name, data in written.items():
         atomic_write(folder / name, data)
     facts = {"weights": others[bundle.WEIGHTS], "proof": found.facts(), "made_with": _versions()}
+    facts |= {"languages": proofs} if proofs else {}
     files = others | {name: hashlib.sha256(data).hexdigest() for name, data in written.items()}
     atomic_write(folder / CONFIG, config_text(config | {"files": files, "graphs": facts}))
     size = sum(map(len, written.values())) / 1e6
     return f"Wrote the graphs of {folder} ({size:.2f} MB): {found.text()}."
+
+
+def _language(
+    folder: Path, saved: bundle.Saved, ours: Captioner, model: OnnxModel, code: str, weights: bytes
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The graphs of a further language, and their proof."""
+    language = read_languages(folder, {code: saved.languages[code]}, ours.model, lambda _: None)[code]
+    name = numbers_file(code)
+    store = graph_weights.InFile(folder / bundle.WEIGHTS).add(name, language.numbers.values())
+    start, step = graph_files(code)
+    written = {
+        start: graphs.start_graph(ours.model, store, language.numbers).SerializeToString(deterministic=True),
+        step: graphs.step_graph(ours.model, store, language.numbers).SerializeToString(deterministic=True),
+    }
+    files = {bundle.WEIGHTS: weights, name: bundle.read_listed(folder, name)}
+    theirs = language.captioner(ours, code)
+    found = proof.prove(theirs, _captioner(theirs, model.speaking(len(language.tokenizer), written, files)))
+    proof.require(found.is_equal, found, f"ONNX Runtime in {code}")
+    return written, found.facts()
 
 
 def after_training(folder: Path, captioner: Captioner) -> str:

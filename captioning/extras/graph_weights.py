@@ -4,7 +4,7 @@ A graph of a bundle holds no copy of the weights: each is a place in model.weigh
 numbers, followed by a cast to float32, which ONNX Runtime computes once when it loads the graph.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +22,29 @@ FLOAT, FLOAT16 = 1, 10  # element types of ONNX
 
 
 class InFile:
-    """Refers to the weights of a bundle's weights file, each found by its values."""
+    """Refers to the weights of a bundle's files, each found by its values."""
 
     def __init__(self, path: Path) -> None:
         import h5py
 
         self._name = path.name
-        self._places: dict[tuple[tuple[int, ...], bytes], int] = {}
+        self._places: dict[tuple[tuple[int, ...], bytes], tuple[str, int]] = {}  # file, offset
         with h5py.File(path) as file:
             file.visititems(self._note)
 
     def _note(self, name: str, entry: Any) -> None:
         place = entry.id.get_offset() if hasattr(entry, "dtype") else None  # none for zeros, which are not stored
         if place is not None and entry.dtype == np.float16:
-            self._places.setdefault((entry.shape, entry[()].tobytes()), place)
+            self._places.setdefault((entry.shape, entry[()].tobytes()), (self._name, place))
+
+    def add(self, name: str, arrays: "Iterable[np.ndarray]") -> "InFile":
+        """Refers to these too, which lie in half precision one after the other in a file of that name."""
+        offset = 0
+        for array in arrays:
+            half = to_float16(array)
+            self._places.setdefault((half.shape, half.tobytes()), (name, offset))
+            offset += half.nbytes
+        return self
 
     def __call__(self, graph: "Graph", array: np.ndarray, order: Sequence[int]) -> str:
         from onnx import TensorProto
@@ -43,15 +52,15 @@ class InFile:
         if array.size < SMALL or not array.any():
             return graph.constant(_turned(array, order))
         half = to_float16(array)
-        place = self._places.get((half.shape, half.tobytes()))
-        if place is None:
+        file, place = self._places.get((half.shape, half.tobytes()), ("", 0))
+        if not file:
             raise CaptioningError(
                 f"A weight of shape {array.shape} is not in {self._name}, so the graph cannot refer to it; "
                 "save the bundle again with this version."
             )
         tensor = TensorProto(name=graph.name("weight"), data_type=FLOAT16, dims=half.shape)
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", self._name), ("offset", place), ("length", half.nbytes)):
+        for key, value in (("location", file), ("offset", place), ("length", half.nbytes)):
             tensor.external_data.add(key=key, value=str(value))
         graph.tensors.append(tensor)
         cast = graph.op("Cast", tensor.name, to=FLOAT)

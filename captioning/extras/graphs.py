@@ -2,10 +2,11 @@
 
 encoder: images (B, H, W, 3), 0 to 255 -> grid (B, L, D). start: grid, where (B, L) -> the state before the first word.
 step: tokens (B, R), state -> log_probs (B, R, V), hidden_out and cell_out (B, R, U), attention (B, R, L).
-Between its layers the encoder has channels first, as ONNX wants them.
+Between its layers the encoder has channels first, as ONNX wants them. A further language has a start and a step of its
+own: the layers that it changes add the product of two narrow matrices (see decoder/languages.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +26,16 @@ ELSEWHERE = -1e9  # attention score of a region that is ruled out, as in the dec
 Shape = Sequence["int | str"]
 
 
+Numbers = Mapping[str, np.ndarray]  # what a further language has of its own, by name
+
+
 class Graph:
     """The nodes and weights of one graph. `store` adds a weight to it and returns its name."""
 
-    def __init__(self, store: "Store") -> None:
+    def __init__(self, store: "Store", language: Numbers | None = None) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
+        self.language = language or {}
         self._store, self._names = store, 0
 
     def name(self, kind: str) -> str:
@@ -59,8 +64,12 @@ class Graph:
 
     def dense(self, values: str, layer: "keras.layers.Dense") -> str:
         """The product with a layer's kernel, and its bias."""
-        product = self.op("MatMul", values, self.weight(layer.kernel))
-        return self.op("Add", product, self.weight(layer.bias)) if layer.use_bias else product
+        product, own = self.op("MatMul", values, self.weight(layer.kernel)), self.language
+        if f"{layer.name}/a" in own:
+            narrow = self.op("MatMul", values, self.weight(own[f"{layer.name}/a"]))
+            product = self.op("Add", product, self.op("MatMul", narrow, self.weight(own[f"{layer.name}/b"])))
+        bias = own.get(f"{layer.name}/bias", layer.bias)
+        return self.op("Add", product, self.weight(bias)) if layer.use_bias else product
 
     def finish(self, name: str, inputs: dict[str, tuple[str, Shape]], outputs: dict[str, Shape]) -> "onnx.ModelProto":
         """The whole graph; inputs are {name: (type, shape)}, outputs {name: shape}, all of float32."""
@@ -96,9 +105,9 @@ def encoder_graph(encoder: "keras.Model", store: Store) -> "onnx.ModelProto":
     return graph.finish("encoder", {"images": ("float", images)}, {"grid": grid})
 
 
-def start_graph(model: "CaptionModel", store: Store) -> "onnx.ModelProto":
+def start_graph(model: "CaptionModel", store: Store, language: Numbers | None = None) -> "onnx.ModelProto":
     """The graph of the model's start."""
-    graph, config = Graph(store), model.config
+    graph, config = Graph(store, language), model.config
     projected = graph.op("Relu", graph.dense("grid", model.feature_projection))
     placed = graph.op("Add", projected, graph.weight(model.positions))
     norm = model.feature_norm
@@ -128,10 +137,11 @@ def start_graph(model: "CaptionModel", store: Store) -> "onnx.ModelProto":
     )
 
 
-def step_graph(model: "CaptionModel", store: Store) -> "onnx.ModelProto":
+def step_graph(model: "CaptionModel", store: Store, language: Numbers | None = None) -> "onnx.ModelProto":
     """The graph of the model's step; see CaptionModel._advance and _head, which it follows line by line."""
-    graph, config = Graph(store), model.config
-    words = graph.op("Gather", graph.weight(model.embedding.embeddings), "tokens")
+    graph, config = Graph(store, language), model.config
+    vectors = graph.weight(graph.language.get("embedding/embeddings", model.embedding.embeddings))
+    words = graph.op("Gather", vectors, "tokens")
     widths = graph.constant(model.widths, "int64")
     query, gate, recurrent = graph.op(
         "Split", graph.dense("hidden", model.hidden_projection), widths, outputs=3, axis=-1
@@ -150,7 +160,7 @@ def step_graph(model: "CaptionModel", store: Store) -> "onnx.ModelProto":
     cell = graph.op("Add", kept, added)
     hidden = graph.op("Mul", graph.op("Sigmoid", output), graph.op("Tanh", cell))
     outputs = graph.op("Add", graph.dense(hidden, model.head_hidden), graph.dense(context, model.head_context))
-    logits = graph.dense(graph.op("Add", outputs, words), model.head)
+    logits = _head(graph, graph.op("Add", outputs, words), vectors, model.head)
     graph.give(graph.op("LogSoftmax", logits, axis=-1), "log_probs")
     graph.give(hidden, "hidden_out")
     graph.give(cell, "cell_out")
@@ -167,12 +177,22 @@ def step_graph(model: "CaptionModel", store: Store) -> "onnx.ModelProto":
             "where": ("bool", ("B", 1, regions)),
         },
         {
-            "log_probs": ("B", "R", config.vocabulary_size),
+            "log_probs": ("B", "R", len(language["head_bias"]) if language else config.vocabulary_size),
             "hidden_out": rows,
             "cell_out": rows,
             "attention": ("B", "R", regions),
         },
     )
+
+
+def _head(graph: Graph, outputs: str, vectors: str, layer: "keras.layers.Dense") -> str:
+    """The logits; in a further language the vectors of the words, turned by one matrix, are the output layer."""
+    own = graph.language
+    if not own:
+        return graph.dense(outputs, layer)
+    turned = graph.op("MatMul", outputs, graph.weight(own["turn/kernel"]))
+    product = graph.op("MatMul", turned, graph.op("Transpose", vectors, perm=(1, 0)))
+    return graph.op("Add", product, graph.weight(own["head_bias"]))
 
 
 def _run(graph: Graph, network: "keras.Model", inputs: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration
 from captioning.inference.engine_onnx import GRAPHS, MISSING, OnnxEngine, OnnxModel, is_installed
 from captioning.inference.familiarity import Familiarity
-from captioning.inference.languages import Language, check_records, read_languages
+from captioning.inference.languages import Language, check_records, graph_builders, read_languages
 from captioning.options import ENGINES, DecodeOptions, ModelOptions, is_of_type
 from captioning.runtime.keras_import import import_keras
 
@@ -166,14 +166,14 @@ def _load_graphs(folders: Sequence[Path]) -> Captioner:
         options=saved.decoding,
         calibration=saved.calibration if len(models) == 1 else None,
         familiarity=saved.familiarity if len(models) == 1 else None,
-        others=_languages_on_keras(folders[0], saved) if len(models) == 1 else {},
+        others=_languages(folders[0], saved) if len(models) == 1 else {},
     )
 
 
-def _languages_on_keras(folder: Path, saved: "Saved") -> dict[str, Callable[[Captioner], Captioner]]:
-    """Builds the captioners of further languages, which have no graphs, when the first of them is asked for."""
-    networks = functools.cache(lambda: _load_networks([folder], "imagenet"))
-    return {code: functools.partial(lambda code, _: networks().speaking(code), code) for code in saved.languages}
+def _languages(folder: Path, saved: "Saved") -> dict[str, Callable[[Captioner], Captioner]]:
+    on_keras = functools.cache(lambda: _load_networks([folder], "imagenet"))
+    calibrations = {code: _calibration(record) for code, record in saved.languages.items()}
+    return graph_builders(folder, saved.files, calibrations, on_keras)
 
 
 def _load_graph(folder: Path) -> tuple["Saved", Tokenizer, np.ndarray, OnnxModel]:

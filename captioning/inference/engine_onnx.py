@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +92,15 @@ class OnnxModel(GraphModel):
                 _validate(name, graphs[name], files)
         super().__init__(config, *(_runner(name, graphs[name], files) for name in GRAPHS))
 
+    def speaking(self, num_words: int, graphs: Mapping[str, bytes], files: Mapping[str, bytes]) -> GraphModel:
+        """The model of a further language: the same encoder with a start and a step of its own."""
+        runners = []
+        for name, graph in graphs.items():
+            _validate(name, graph, files)
+            runners.append(_runner(name, graph, files))
+        start, step = runners
+        return GraphModel(replace(self.config, vocabulary_size=num_words), self._encoder, start, step)
+
 
 class OnnxEngine:
     """A model, or an ensemble of several, and the encoders of its features."""
@@ -99,7 +109,7 @@ class OnnxEngine:
     has_one_size = False
 
     def __init__(self, model: "GraphModel | Ensemble", encoders: Sequence[GraphModel]) -> None:
-        self._model, self._encoders = model, encoders
+        self.model, self._encoders = model, encoders
         self.num_regions: int = model.config.num_regions
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
@@ -119,19 +129,19 @@ class OnnxEngine:
         """The captions found, in features or in images."""
         features = self.encode(features) if features.ndim == 4 else features
         prefix, noise = search_inputs(rules, len(features), prefix, rng)
-        start, step = functools.partial(self._model.start, where=where), functools.partial(_step, self._model)
+        start, step = functools.partial(self.model.start, where=where), functools.partial(_step, self.model)
         with on_numpy():
             return decode(start, step, features, rules, prefix=prefix, noise=noise, num_regions=self.num_regions)
 
     def start(self, features: np.ndarray, where: np.ndarray | None = None) -> State:
         """The state before the first word, for one caption of each image."""
         with on_numpy():
-            return self._model.start(features, 1, where)
+            return self.model.start(features, 1, where)
 
     def step(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Log-probabilities (B, 1, V) of the words after these (B, 1), and the next state."""
         with on_numpy():
-            log_probs, state, _ = self._model.step(tokens, state)
+            log_probs, state, _ = self.model.step(tokens, state)
         return log_probs, state
 
 

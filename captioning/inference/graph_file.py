@@ -32,7 +32,7 @@ BYTES = 2  # wire type of texts, bytes and messages
 class _Found:
     constants: set[str] = field(default_factory=set)
     own_bytes: int = 0
-    file_bytes: int = 0
+    file_bytes: dict[str, int] = field(default_factory=dict)  # of each file
 
 
 def validate_graph(graph: bytes, files: Mapping[str, int]) -> None:
@@ -103,14 +103,15 @@ def _tensor(tensor: memoryview, files: Mapping[str, int], found: _Found) -> None
         if found.own_bytes > MOST_BYTES:
             raise ValueError(f"it holds more than {MOST_BYTES // 2**20} MB of numbers itself")
         return
-    size = files.get(entries.get("location", ""))
+    place = entries.get("location", "")
+    size = files.get(place)
     if size is None:
-        raise ValueError(f"it refers to the file {entries.get('location', '')!r}")
+        raise ValueError(f"it refers to the file {place!r}")
     offset, length = (int(entries.get(key, "-1")) for key in ("offset", "length"))
     if set(entries) != {"location", "offset", "length"} or offset < 0 or length < 0 or offset + length > size:
         raise ValueError("it refers to numbers outside the weights file")
-    found.file_bytes += length
-    if found.file_bytes > MOST_SHARES * size:
+    found.file_bytes[place] = found.file_bytes.get(place, 0) + length
+    if found.file_bytes[place] > MOST_SHARES * size:
         raise ValueError("it refers to the same weights many times")
 
 

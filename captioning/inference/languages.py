@@ -1,10 +1,12 @@
 """The further languages of a bundle: each has a vocabulary, the numbers of its decoder and a calibration.
 
 They are added to the files of a bundle, all of which stay as they were. config.json lists them under "languages".
+Where the bundle holds graphs for ONNX Runtime, each language has a start and a step among them.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ import numpy as np
 
 from captioning.data.tokenizer import Tokenizer
 from captioning.errors import BundleError
-from captioning.inference.bundle_files import read_listed
+from captioning.inference.bundle_files import WEIGHTS, check_files, read_listed
 from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration
+from captioning.inference.engine_onnx import OnnxEngine, OnnxModel
 from captioning.options import is_language
 
 if TYPE_CHECKING:
@@ -74,6 +77,52 @@ def vocabulary_file(code: str) -> str:
 def numbers_file(code: str) -> str:
     """The name of the file of a language's numbers."""
     return f"decoder-{code}.bin"
+
+
+def graph_files(code: str) -> tuple[str, str]:
+    """The names of a language's graphs: its start and its step."""
+    return f"start-{code}.onnx", f"step-{code}.onnx"
+
+
+def graph_builders(
+    folder: Path,
+    hashes: Mapping[str, str],
+    calibrations: Mapping[str, Calibration | None],
+    on_keras: Callable[[], Captioner],
+) -> dict[str, Callable[[Captioner], Captioner]]:
+    """What builds the captioner of each language when it is first asked for, by Keras where it has no graphs."""
+
+    def build(code: str, base: Captioner) -> Captioner:
+        if not set(graph_files(code)) <= hashes.keys():
+            return on_keras().speaking(code)
+        return _on_onnx(base, folder, code, hashes, calibrations[code])
+
+    return {code: partial(build, code) for code in calibrations}
+
+
+def _on_onnx(
+    base: Captioner, folder: Path, code: str, hashes: Mapping[str, str], calibration: Calibration | None
+) -> Captioner:
+    """The captioner of a language on ONNX Runtime, with the encoder and the search of `base`."""
+    assert isinstance(base.engine, OnnxEngine), "graphs belong to the engine of ONNX Runtime"
+    numbers, words = numbers_file(code), vocabulary_file(code)
+    names = (WEIGHTS, numbers, words, *graph_files(code))
+    contents = check_files(folder, {name: hashes.get(name, "") for name in names}, needed=names, keep=names)
+    if not np.isfinite(np.frombuffer(contents[numbers][: len(contents[numbers]) // 2 * 2], "<f2")).all():
+        raise BundleError(f"{folder}/{numbers} holds NaN or infinite numbers; copy the bundle again.")
+    tokenizer, model = Tokenizer.from_json(contents[words]), base.engine.model
+    assert isinstance(model, OnnxModel), "an ensemble has no further languages"
+    files = {name: contents[name] for name in (WEIGHTS, numbers)}
+    own = model.speaking(len(tokenizer), {name: contents[name] for name in graph_files(code)}, files)
+    own.prove(np.zeros((base.image_size, base.image_size, 3), "uint8"))
+    return Captioner(
+        OnnxEngine(own, [own]),
+        tokenizer,
+        image_size=base.image_size,
+        options=replace(base.options, language=code),
+        calibration=calibration,
+        familiarity=base.familiarity,
+    )
 
 
 def check_records(records: Any) -> dict[str, dict[str, Any]]:

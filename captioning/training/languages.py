@@ -53,6 +53,10 @@ def add_languages(options: RecipeOptions) -> None:
                 _add(replace(options, run=own), code, folder)
                 clear_checkpoints(checkpoints)
         source = folder
+    if "graphs" in read_config(folder):
+        from captioning.extras import export
+
+        print(export.into_bundle(folder))
     print(f"\nSaved {folder}; try python -m captioning caption photo.jpg --bundle {folder} --language {code}")
 
 

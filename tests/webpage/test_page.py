@@ -266,3 +266,4 @@ def test_settings_of_the_page_are_those_of_the_bundle(folder):
     config = json.loads(Path(BUNDLE / "config.json").read_text())
     assert settings["decoding"] == config["decoding"]
     assert settings["calibration"] == config["calibration"]
+    assert settings["familiarity"]["limit"] == config["familiarity"]["limit"]

@@ -8,7 +8,9 @@ from captioning.decoder.operations import on_numpy
 from captioning.decoder.search import decode, search_inputs
 from captioning.inference.captioner import Captioner
 from captioning.inference.confidence import Calibration
+from captioning.inference.familiarity import Familiarity
 from captioning.options import DecodeOptions
+from web.build import browser_familiarity
 
 WORDS = (*SPECIAL_WORDS, "a", "dog", "'s", "red", "ball", "on", "grass", "runs")
 SIZE, REGIONS, PICTURES = len(WORDS), 4, 10
@@ -106,3 +108,17 @@ def test_a_hundred_searches_agree_with_the_package(node, scripted):
         for word, same in zip(one["words"], other.words, strict=True):
             assert word["probability"] == pytest.approx(same.probability, abs=1e-6)
             assert word["attention"] == pytest.approx(same.attention.reshape(-1).tolist())
+
+
+def test_a_picture_is_as_familiar_as_for_the_package(node):
+    rng = np.random.default_rng(4)
+    directions = rng.standard_normal((16, 32)).astype("float32")
+    known = Familiarity(directions / np.linalg.norm(directions, axis=1, keepdims=True), 0.2)
+    spread = rng.uniform(0, 0.4, (40, 1, 1)) * rng.standard_normal((40, 4, 32))
+    grids = (known.directions[np.arange(40) % 16][:, None] + spread).astype("float32")
+    wanted = known.is_familiar(grids)
+    given = {"grids": grids.reshape(40, -1).tolist(), "known": browser_familiarity(known)}
+    script = "isFamiliar; const found = given.grids.map(grid => isFamiliar(grid, given.known));"
+    found = node("search.js", script, given)
+    assert found == wanted
+    assert 8 < sum(wanted) < 32
