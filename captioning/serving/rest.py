@@ -38,7 +38,7 @@ from captioning.serving.jobs import JobRunner, JobStore
 from captioning.serving.pool import CaptionerPool
 from captioning.serving.problems import Problem, problem_of, request_id
 from captioning.serving.records import caption_record
-from captioning.serving.split import Split
+from captioning.serving.split import Split, read_split
 from captioning.serving.telemetry import Telemetry
 
 READERS = 2  # pictures that are read at once
@@ -87,9 +87,11 @@ def open_service(
     """A service with its batches, jobs and figures; the jobs of an earlier process go on."""
     figures = Telemetry(log)
     batcher = Batcher(pool, options, seen=figures.seen)
-    jobs = JobStore(state / "jobs.db")
-    figures.watch(queue=lambda: batcher.held, loaded=lambda: len(pool.loaded), jobs=jobs.waiting)
-    return Service(pool, batcher, figures, store, access, jobs, JobRunner(jobs, batcher))
+    split = read_split(options.split, pool.names) if options.split else None
+    jobs = JobStore(state / "jobs.db") if options.jobs else None
+    waiting = jobs.waiting if jobs else lambda: 0
+    figures.watch(queue=lambda: batcher.held, loaded=lambda: len(pool.loaded), jobs=waiting)
+    return Service(pool, batcher, figures, store, access, jobs, JobRunner(jobs, batcher) if jobs else None, split)
 
 
 def build(service: Service) -> FastAPI:
