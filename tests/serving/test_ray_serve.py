@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -140,7 +141,8 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch, capsys):
 def service(tmp_path_factory):
     """A service with two replicas in processes of their own: its process, its address, what it prints."""
     try:
-        ray_serve.require_serve()
+        with warnings.catch_warnings(action="ignore"):  # its own settings, read by itself
+            ray_serve.require_serve()
     except MissingExtra as missing:
         pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("replicas")
