@@ -86,9 +86,13 @@ class Batcher:
     def reserve(self, count: int) -> None:
         """Takes room for pictures that will be submitted; `release` gives it back."""
         with self._changed:
-            if self._held + count > self.options.queue:
-                raise Busy(f"{self._held} pictures are waiting, no more than {self.options.queue} can; try again soon.")
+            self.refuse_full(count)
             self._held += count
+
+    def refuse_full(self, count: int = 1) -> None:
+        """Refuses where there is no room for so many pictures now."""
+        if self._held + count > self.options.queue:
+            raise Busy(f"{self._held} pictures are waiting, no more than {self.options.queue} can; try again soon.")
 
     def release(self, count: int) -> None:
         """Gives back room that was reserved."""

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
 
+from captioning.errors import CaptioningError
 from captioning.serving.keys import Caller
 from captioning.serving.origin import HERE, has_host, host_of, is_foreign, with_headers
-from captioning.serving.problems import Problem
+from captioning.serving.problems import Problem, problem_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +29,7 @@ PATIENCE = 60.0  # seconds in which a body must have come
 ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 OPEN = ("/healthz", "/readyz", "/openapi.json")  # to everybody
 ADMIN = ("/metrics",)
+QUEUED = ("/v1/captions", "/v1/attention")  # whose pictures wait in the queue
 
 UNREADABLE = 400, "host", "This request names no host as HTTP asks for; send a Host header."
 ELSEWHERE = 403, "host", "Without keys this service is for this computer alone; start it with keys."
@@ -46,7 +48,7 @@ class Told:
     began: float = field(default_factory=time.perf_counter)
     route: str = "other"
     status: int = 499  # the sender went away
-    outcome: str = "gone"
+    outcome: str = ""
     caller: str = ""
     captioner: str = ""
     pictures: int = 0
@@ -65,10 +67,17 @@ class Told:
 
 
 class Gate:
-    """The middleware; `access` is None where no keys are asked for."""
+    """The middleware; `access` is None where no keys are asked for, `refuse_full` raises where the queue is full."""
 
-    def __init__(self, app: "ASGIApp", *, access: "Access | None", tell: Callable[[Told], None]) -> None:
-        self.app, self.access, self.tell = app, access, tell
+    def __init__(
+        self,
+        app: "ASGIApp",
+        *,
+        access: "Access | None",
+        tell: Callable[[Told], None],
+        refuse_full: Callable[[], None],
+    ) -> None:
+        self.app, self.access, self.tell, self.refuse_full = app, access, tell, refuse_full
         self._held = 0
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
@@ -85,12 +94,13 @@ class Gate:
         told = Told(given if ID.fullmatch(given) else uuid.uuid4().hex, scope["method"])
         scope.setdefault("state", {}).update(request_id=told.id, told=told)
         send = with_headers(_noting(send, told), x_request_id=told.id, cache_control="no-store")
-        body = _Body(self, receive, _most(scope["path"]))
+        body = _Body(self, receive, _most(request))
         try:
             await run_checks(self, request, told)
             body.expect(request.headers.get("content-length"))
             await self.app(scope, body.receive, send)
-        except Problem as problem:
+        except (Problem, CaptioningError) as error:
+            problem = error if isinstance(error, Problem) else problem_of(error)
             if told.status == 499:  # nothing was answered yet
                 told.outcome = problem.code
                 await problem.response(told.id)(scope, receive, send)
@@ -115,6 +125,8 @@ async def run_checks(gate: Gate, request: HTTPConnection, told: Told) -> None:
         told.caller = caller.id
     if path in ADMIN and caller.role != "admin":
         raise Problem(403, "role", "This address is for keys with the role admin.")
+    if path in QUEUED and request.scope["method"] == "POST":
+        gate.refuse_full()
     request.scope["state"]["caller"] = caller
 
 
@@ -157,15 +169,16 @@ class _Body:
         self.gate._held -= self._taken
 
 
-def _most(path: str) -> int:
-    return JOB_BODY if path == "/v1/jobs" else BODY
+def _most(request: HTTPConnection) -> int:
+    is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
+    return JOB_BODY if is_form and request.scope["path"] == "/v1/jobs" else BODY
 
 
 def _noting(send: "Send", told: Told) -> "Send":
     async def answer(message: "Message") -> None:
         if message["type"] == "http.response.start":
             told.status = message["status"]
-            if told.outcome == "gone":
+            if not told.outcome:
                 told.outcome = "ok" if told.status < 400 else "refused"
         await send(message)
 

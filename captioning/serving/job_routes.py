@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
 
 from captioning.serving import documents, schemas
 from captioning.serving.bodies import read_body
@@ -64,12 +63,12 @@ def _add_reading(app: FastAPI, service: "Service") -> None:
         """How far a job is."""
         return _state(_store(service).find(job_id, _owner(request)))
 
-    @app.get("/v1/jobs/{job_id}/results", response_class=StreamingResponse, responses=documents.LINES, tags=["jobs"])
-    def read_results(request: Request, job_id: str) -> StreamingResponse:
+    @app.get("/v1/jobs/{job_id}/results", response_class=Response, responses=documents.LINES, tags=["jobs"])
+    def read_results(request: Request, job_id: str) -> Response:
         """The results so far, a line of JSON for each picture, in their order."""
         store = _store(service)
         store.find(job_id, _owner(request))
-        return StreamingResponse(store.results(job_id), media_type=LINES)
+        return Response(store.results(job_id), media_type=LINES)
 
 
 def _store(service: "Service") -> JobStore:

@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -127,12 +127,11 @@ class JobStore:
                 raise Problem(409, "job", "This job has ended before.")
             database.execute("UPDATE pictures SET data = NULL WHERE job = ?", (job_id,))
 
-    def results(self, job_id: str) -> Iterator[str]:
+    def results(self, job_id: str) -> str:
         """The results so far in the order of the pictures, a line of JSON each."""
+        question = "SELECT result FROM pictures WHERE job = ? AND result IS NOT NULL ORDER BY number"
         with self._database.connected() as database:
-            question = "SELECT result FROM pictures WHERE job = ? AND result IS NOT NULL ORDER BY number"
-            for row in database.execute(question, (job_id,)):
-                yield row["result"] + "\n"
+            return "".join(f"{row['result']}\n" for row in database.execute(question, (job_id,)))
 
     def take(self, most: int = AT_ONCE) -> Sequence[Task]:
         """The next pictures of the oldest job, which are marked as begun."""

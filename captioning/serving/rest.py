@@ -109,7 +109,8 @@ def build(service: Service) -> FastAPI:
     for add in (_add_captions, _add_attention, _add_captioners, _add_feedback, add_jobs, _add_health):
         add(app, service)
     _add_problems(app)
-    app.add_middleware(Gate, access=service.access, tell=service.telemetry.tell)
+    refuse_full = service.batcher.refuse_full
+    app.add_middleware(Gate, access=service.access, tell=service.telemetry.tell, refuse_full=refuse_full)
     return app
 
 
@@ -239,6 +240,7 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
             if not settings.captioner:
                 raise Problem(422, "captioner", "Name the captioner that wrote the caption; its answer tells the name.")
             through |= service.split.note(service.person(request, settings), bundle)
+        await service.charge(request, 1)
         view = await _in_thread(request, _shown, picture)
         said = {name: getattr(settings, name) for name in ("caption", "rating", "correction", "comment")}
         keep = functools.partial(store.add, view, bundle=bundle, options=through, **said)

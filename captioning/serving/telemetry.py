@@ -78,7 +78,7 @@ class Telemetry:
         self._requests.labels(told.route, told.method, str(told.status)).inc()
         self._seconds.labels(told.route).observe(record["ms"] / 1000)
         if told.status >= 400:
-            self._refusals.labels(told.outcome).inc()
+            self._refusals.labels(record["outcome"]).inc()
         if self._log:
             line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **record})
             with self._lock:
@@ -112,7 +112,7 @@ def start_sentry(dsn: str, **settings: Any) -> None:
         from sentry_sdk.utils import BadDsn
     except ImportError:
         raise MissingExtra("Sentry is not installed; install it: pip install sentry-sdk.") from None
-    quiet: dict[str, Any] = {"default_integrations": False, "send_default_pii": False, "max_request_body_size": "never"}
+    quiet: dict[str, Any] = {"default_integrations": False, "max_request_body_size": "never"}
     try:
         sentry_sdk.init(
             dsn, **quiet, include_local_variables=False, max_breadcrumbs=0, before_send=scrubbed, **settings

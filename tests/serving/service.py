@@ -3,12 +3,21 @@
 import contextlib
 import io
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
+import httpx
 import numpy as np
 from PIL import Image
 from starlette.testclient import TestClient
 
+from captioning.app import server
 from captioning.options import ServeOptions
 from captioning.serving import rest
 from captioning.serving.access import Access
@@ -16,6 +25,8 @@ from captioning.serving.batching import Batcher
 from captioning.serving.jobs import JobRunner, JobStore
 from captioning.serving.keys import KeyStore
 from captioning.serving.telemetry import Telemetry
+
+ROOT = Path(__file__).parents[2]
 
 
 def jpeg(seed, *, size=(64, 48)):
@@ -67,3 +78,58 @@ def many(count, job):
     for thread in threads:
         thread.join()
     return found
+
+
+@contextlib.contextmanager
+def listening(client):
+    """The service of a client on a port of its own: its host and port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, server.running(rest.build(client.service), listener):
+        yield listener.getsockname()
+
+
+class Process:
+    """`captioning serve` in a process of its own."""
+
+    def __init__(self, folder, *flags, port=None):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = port or probe.getsockname()[1]
+        self.address, self.log, self.folder = f"http://127.0.0.1:{self.port}", folder / "log.txt", folder
+        places = "--state", folder / "state", "--feedback", folder / "said.db", "--port", self.port
+        command = [sys.executable, "-m", "captioning", "serve", *places, *flags]
+        settings = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*map(str, command)], stdout=log, stderr=log, env=settings, cwd=ROOT, start_new_session=True
+            )
+
+    def wait(self, seconds=120):
+        """Until it is ready."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            assert self.process.poll() is None, self.log.read_text()
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.address}/readyz").status_code == 200:
+                    return self
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def kill(self):
+        """As a power cut ends it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+
+    def stop(self):
+        """As Ctrl-C ends it; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def running(folder, *flags):
+    """A process that is ready, and killed in the end."""
+    process = Process(folder, *flags)
+    try:
+        yield process.wait()
+    finally:
+        process.kill()

@@ -30,7 +30,7 @@ def record(task):
 
 
 def results(store, job):
-    return [json.loads(line) for line in store.results(job.id)]
+    return [json.loads(line) for line in store.results(job.id).splitlines()]
 
 
 def ended(client, job_id):
@@ -54,8 +54,8 @@ def test_a_job_is_captioned_in_the_order_of_its_pictures(client, direct):
     assert found.headers["content-type"] == "application/jsonl"
     rows = [json.loads(line) for line in found.text.splitlines()]
     assert [row["number"] for row in rows] == list(range(11))
-    options = DecodeOptions(num_beams=1, max_length=4)
-    assert [row["caption"] for row in rows[:10]] == [direct.caption(jpeg(200 + n), options).text for n in range(10)]
+    expected = [direct.caption(jpeg(200 + number), num_beams=1, max_length=4).text for number in range(10)]
+    assert [row["caption"] for row in rows[:10]] == expected
     assert rows[10]["problem"]["code"] == "image_not_an_image"
     assert job["id"] in [each["id"] for each in client.get("/v1/jobs").json()["jobs"]]
 

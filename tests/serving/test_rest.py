@@ -127,7 +127,7 @@ def test_attention_is_drawn(client):
         assert drawn.format == "PNG"
     found = client.post("/v1/attention", files=sent(1), data={"format": "gif", "max_length": "2"})
     with Image.open(io.BytesIO(found.content)) as drawn:
-        assert (drawn.format, drawn.n_frames) == ("GIF", 2)
+        assert (drawn.format, drawn.n_frames) == ("GIF", 3)
 
 
 def test_feedback_is_kept_with_the_picture(client):
