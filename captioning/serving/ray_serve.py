@@ -84,13 +84,14 @@ class ReplicaPool(CaptionerPool):
             try:
                 answer = self.handle.caption.remote(bundle, pixels, options).result(timeout_s=LONGEST)
             except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError, ConnectionError):
-                print("A replica ended; its pictures are captioned again.", file=sys.stderr)
-                continue
+                answer = None
             except (TimeoutError, ray.exceptions.GetTimeoutError):
                 raise Busy(f"No replica answered within {LONGEST:.0f} seconds; try again soon.") from None
             if isinstance(answer, Exception):
                 raise answer
-            return answer
+            if answer is not None:
+                return answer
+            print("A replica ended; its pictures are captioned again.", file=sys.stderr)
         raise Busy(f"{MOST_TRIES} replicas ended one after the other; try again soon.")
 
 

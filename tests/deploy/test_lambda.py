@@ -92,7 +92,7 @@ def test_a_drawing_comes_in_base64(handler):
     [
         ("POST", "/v1/captions", b"{", 400, "json"),
         ("POST", "/v1/captions", b'{"images": ["?"]}', 422, "base64"),
-        ("POST", "/v1/captions", b'{"images": ["aGVsbG8="]}', 422, "image_format"),
+        ("POST", "/v1/captions", b'{"images": ["aGVsbG8="]}', 422, "image_not_an_image"),
         ("POST", "/v1/captions", b'{"images": []}', 422, "no_picture"),
         ("POST", "/v1/captions", b"", 400, "json"),
         ("GET", "/v1/captions", b"", 405, "http"),
