@@ -4,17 +4,19 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import captioning
 from captioning.commands.arguments import Command, add_encoder_weights
 from captioning.options import ENGINES, ServeOptions
 from captioning.runtime.flags import Parser, add_group, from_flags
 
+ARTIFACTS = Path("artifacts")
 ALGORITHMS = ("HS256", "RS256")  # those of serving/access.py, which --help does not wait for
 
 
 def _add_serve(command: Parser) -> None:
     add = command.add_argument
     add("--bundle", nargs="+", type=Path, metavar="FOLDER", help="bundles to offer (default: all in --artifacts)")
-    add("--artifacts", type=Path, default=Path("artifacts"), help="folder of the bundles (default: %(default)s)")
+    add("--artifacts", type=Path, default=ARTIFACTS, help="folder of the bundles (default: %(default)s)")
     add_encoder_weights(command)
     engines = (*ENGINES, "ray")
     about = "what computes captions, as in caption; ray: replicas on a Ray cluster (default: %(default)s)"
@@ -49,7 +51,9 @@ def _serve(flags: argparse.Namespace) -> int:
     from captioning.serving.pool import find_bundles
     from captioning.serving.telemetry import start_sentry
 
-    folders = flags.bundle or find_bundles(flags.artifacts, flags.encoder_weights)
+    has_none = flags.artifacts == ARTIFACTS and not ARTIFACTS.exists()  # away from a checkout
+    nearby = [captioning.in_the_box()] if has_none else find_bundles(flags.artifacts, flags.encoder_weights)
+    folders = flags.bundle or nearby
     places = service.Places(
         folders, flags.feedback, flags.state, flags.encoder_weights, is_strict=bool(flags.bundle), **_engine(flags)
     )
