@@ -126,6 +126,7 @@ class WordOptions:
     caption_length: int = option(16, "words of a training caption, the end token included; longer captions are cut")
     glove: str = option("auto", "word vectors: a glove.*.txt or .zip, auto (a file in glove/, else fit), fit, none")
     glove_frozen_epochs: int = option(2, "epochs in which the word vectors are not trained")
+    sentences: str = option("", "text file of further sentences like the captions; the decoder learns from them too")
 
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "min_count")
@@ -174,7 +175,6 @@ class TrainOptions:
     fine_tune_crop: float = option(0.75, "smallest side of that phase's random crops, as a fraction; 1: whole images")
     reinforce_epochs: int = option(2, "epochs of self-critical training at the end, rewarded with CIDEr-D")
     reinforce_rate: float = option(1e-4, "peak learning rate of self-critical training")
-    reinforce_encoder: bool = option(False, "train the encoder in that phase too, from images, as in fine-tuning")
     reinforce_samples: int = option(5, "sampled captions per image")
     reinforce_temperature: float = option(0.6, "temperature of the samples")
     reinforce_anchor: float = option(0.0, "weight of cross-entropy on the references in that phase")

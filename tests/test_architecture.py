@@ -242,7 +242,7 @@ def test_no_version_with_a_known_hole_is_allowed():
         "nltk": "3.10.4",
         "pillow": "12.3.0",
         "pillow-heif": "1.8.1",
-        "PyJWT": "2.12.0",
+        "PyJWT": "2.13",
         "python-multipart": "0.0.31",
         "onnx": "1.22",
         "ray": "2.56",

@@ -294,6 +294,29 @@ GUARDS = [
         "False and FORMULA",
         "data/test_feedback.py::test_no_cell_is_a_formula",
     ),
+    ("serving/gate.py", "raise Problem(*ELSEWHERE)", "pass", "serving/test_access.py::test_without_keys_only"),
+    ("serving/gate.py", "raise Problem(*FOREIGN)", "pass", "serving/test_access.py::test_without_keys_only"),
+    ("serving/gate.py", 'caller.role != "admin"', "False", "serving/test_access.py::test_figures_are_for_admins"),
+    ("serving/gate.py", "self._check(int(length))", "pass", "serving/test_gate.py::test_a_body_that_says"),
+    ("serving/gate.py", "self._check(self._taken + size)", "pass", "serving/test_gate.py::test_a_body_that_does_not"),
+    ("serving/keys.py", "and is_right else None", "else None", "serving/test_keys.py::test_forged_keys"),
+    ("serving/keys.py", "id = ? AND revoked IS NULL", "id = ?", "serving/test_keys.py::test_a_key_is_found"),
+    ("serving/keys.py", "+ pictures > limit", "> limit + 99", "serving/test_keys.py::test_exactly_so_many"),
+    (
+        "serving/access.py",
+        "algorithms=[self.algorithm]",
+        'algorithms=["HS256"]',
+        "serving/test_access.py::test_a_public_key",
+    ),
+    ("serving/access.py", '"require": list(NEEDED)', '"require": []', "serving/test_access.py::test_tokens_are_taken"),
+    ("serving/jobs.py", 'owner not in (None, row["owner"])', "False", "serving/test_jobs.py::test_a_key_sees_its_own"),
+    ("serving/jobs.py", "number = ? AND result IS NULL", "number = ?", "serving/test_jobs.py::test_what_was_begun"),
+    (
+        "serving/telemetry.py",
+        '"value": ""',
+        '"value": each.get("value")',
+        "serving/test_telemetry.py::test_an_event_keeps",
+    ),
 ]
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from captioning.serving.ray_serve import Scale
 
 REST = ("/v1/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+KEEP_ALIVE = 75  # seconds: longer than clients and proxies usually keep an idle connection
 TIDIED = 5.0  # seconds between two looks for captioners to unload
 
 
@@ -105,7 +106,8 @@ def serve(
         keep_tidy(pool, options)
         app = rest.build(service)
         page = _page(pool, store, address, credentials, folder) if has_page else None
-        with guarded_output(), server.running(beside(app, page) if page else app, listener, **tls):
+        whole = beside(app, page) if page else app
+        with guarded_output(), server.running(whole, listener, timeout_keep_alive=KEEP_ALIVE, **tls):
             print(greeting(address, credentials, has_page=page is not None, is_https=bool(tls)), file=terminal)
             terminal.flush()
             threading.Thread(target=server.warm_up, args=(pool, pool.names[0])).start()

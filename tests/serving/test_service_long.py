@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.served import many, seconds_of, share
+from tests.served import seconds_of, share
 from tests.serving.service import ROOT, Process, jpeg, running
 
 pytestmark = pytest.mark.slow
@@ -42,6 +42,17 @@ def processor_seconds(process):
     """What the service has used."""
     used = psutil.Process(process.process.pid).cpu_times()
     return used.user + used.system
+
+
+def many(job):
+    """What a job comes to with a client that opens a connection for every request, which no idle time can close."""
+
+    async def go():
+        fresh = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with httpx.AsyncClient(timeout=120, limits=fresh) as client:
+            return await job(client)
+
+    return asyncio.run(go())
 
 
 async def ask(client, process, picture, **fields):
@@ -104,7 +115,7 @@ def test_of_two_hundred_clients_none_is_lost(tmp_path, record_property):
 
 
 def test_memory_stays_flat_over_ten_thousand_requests(tmp_path, record_property):
-    """Every tenth picture is a new one; small searches, so that it ends."""
+    """Every tenth picture is a new one; the search is small, so that it ends."""
     cheap = {"num_beams": 1, "max_length": 3, "mirrored": "false"}
     with running(tmp_path, "--no-page", "--answers", "200") as process:
 
