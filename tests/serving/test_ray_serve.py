@@ -158,7 +158,7 @@ def service(tmp_path_factory):
         assert is_busy, log.read_text()
         assert number < TRIES - 1, log.read_text()
     yield SimpleNamespace(process=process, address=address, log=log)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     process.wait(120)
 
 
