@@ -311,6 +311,8 @@ class ServeOptions:
     queue: int = option(64, "most pictures that wait or are captioned; more are refused with status 503")
     answers: int = option(1000, "answers kept for identical pictures; 0: none")
     idle: float = option(900.0, "seconds without a request after which a captioner is unloaded; 0: never")
+    split: str = option("", "shares of captioners in an experiment, as in flickr8k=80,other=20; see docs/rest.md")
+    jobs: bool = option(True, "take jobs, which one process alone can run")
     memory: int = option(0, "MB of the process above which captioners used longest ago are unloaded; 0: no limit")
 
     def __post_init__(self) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from captioning.serving.ray_serve import Scale
+
 REST = ("/v1/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 KEEP_ALIVE = 75  # seconds: longer than clients and proxies usually keep an idle connection
 TIDIED = 5.0  # seconds between two looks for captioners to unload
@@ -43,6 +45,7 @@ class Places:
     encoder_weights: str = "imagenet"
     engine: str = "auto"
     is_strict: bool = False  # a broken bundle is an error; else it is left out
+    scale: "Scale | None" = None  # of the replicas on a Ray cluster; None: this process captions
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,10 @@ def serve(
         locked(places.state),
         scratch_folder() as folder,
         contextlib.suppress(KeyboardInterrupt),
+        contextlib.ExitStack() as stack,
     ):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        pool = CaptionerPool(places.bundles, encoder_weights=places.encoder_weights, engine=places.engine)
-        server.open_first(pool, strict=places.is_strict)
+        pool = opened(places, stack)
         keep_swept(folder)
         terminal, store = sys.stdout, FeedbackStore(places.feedback)
         service = rest.open_service(pool, store, places.state, options, access=access, log=terminal)
@@ -110,6 +113,21 @@ def serve(
             threading.Thread(target=server.warm_up, args=(pool, pool.names[0])).start()
             threading.Event().wait()
     print("\nStopped; what was uploaded is removed.")
+
+
+def opened(places: Places, stack: contextlib.ExitStack) -> CaptionerPool:
+    """The captioners, the first of them loaded; with a scale, their replicas run until the stack is closed."""
+    settings: dict[str, Any] = {"encoder_weights": places.encoder_weights, "engine": places.engine}
+    if places.scale is None:
+        pool = CaptionerPool(places.bundles, **settings)
+        server.open_first(pool, strict=places.is_strict)
+        return pool
+    from captioning.serving import ray_serve
+
+    pool = ray_serve.ReplicaPool(places.bundles, **settings)
+    server.open_first(pool, strict=places.is_strict)
+    stack.enter_context(ray_serve.replicas(pool, places.scale))
+    return pool
 
 
 @contextlib.contextmanager

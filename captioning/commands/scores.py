@@ -39,13 +39,15 @@ def _add_evaluate(command: Parser) -> None:
 
 def _add_compare(command: Parser) -> None:
     cards = "folders of bundles, their scores.json with predictions-*.jsonl beside, or predictions files (.jsonl) alone"
-    command.add_argument("first", type=Path, metavar="CARD", help=cards)
-    command.add_argument("others", type=Path, metavar="CARD", nargs="+", help="all are compared with the first")
+    command.add_argument("first", type=Path, metavar="CARD", nargs="?", help=cards)
+    command.add_argument("others", type=Path, metavar="CARD", nargs="*", help="all are compared with the first")
     command.add_argument("--split", default="", choices=SPLITS, help="default: test, or dev where there is no test")
     command.add_argument("--captions", action="store_true", help="also every image's captions, below its references")
     command.add_argument(
         "--data", default="", metavar="PATH", help="caption and score these captioned images with every bundle first"
     )
+    about = "tell which captioner people prefer, from what captioning serve or app kept; no CARD then"
+    command.add_argument("--feedback", type=Path, nargs="+", metavar="DATABASE", help=about)
     add_columns(command)
     add_encoder_weights(command)
     add_engine(command)
@@ -74,7 +76,13 @@ def _evaluate(flags: argparse.Namespace) -> int:
 
 def _compare(flags: argparse.Namespace) -> int:
     from captioning.evaluation.compare import caption_and_score, compare, report
+    from captioning.evaluation.people import compare_feedback
 
+    if flags.feedback and not flags.first:
+        print(compare_feedback(flags.feedback))
+        return 0
+    if flags.feedback or not flags.others:
+        flags.refuse("give two or more of CARD, or --feedback DATABASE alone")
     paths = [flags.first, *flags.others]
     if not flags.data:
         print(compare(paths, flags.split, captions=flags.captions))
@@ -108,6 +116,7 @@ COMPARE = Command(
         "artifacts/flickr8k artifacts/mine --data my-pictures --split dev   # captions the images first",
         "new/scores.json old/scores.json older/scores.json --split dev",
         "mine.jsonl blip.jsonl --captions               # predictions of evaluate, or of another program",
+        "--feedback feedback/feedback.db                # what people said while captioning serve --split ran",
     ),
     add=_add_compare,
     run=_compare,

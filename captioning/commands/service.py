@@ -2,20 +2,27 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from captioning.commands.arguments import Command, add_encoder_weights, add_engine
-from captioning.options import ServeOptions
+import captioning
+from captioning.commands.arguments import Command, add_encoder_weights
+from captioning.options import ENGINES, ServeOptions
 from captioning.runtime.flags import Parser, add_group, from_flags
 
+ARTIFACTS = Path("artifacts")
 ALGORITHMS = ("HS256", "RS256")  # those of serving/access.py, which --help does not wait for
 
 
 def _add_serve(command: Parser) -> None:
     add = command.add_argument
     add("--bundle", nargs="+", type=Path, metavar="FOLDER", help="bundles to offer (default: all in --artifacts)")
-    add("--artifacts", type=Path, default=Path("artifacts"), help="folder of the bundles (default: %(default)s)")
+    add("--artifacts", type=Path, default=ARTIFACTS, help="folder of the bundles (default: %(default)s)")
     add_encoder_weights(command)
-    add_engine(command)
+    engines = (*ENGINES, "ray")
+    about = "what computes captions, as in caption; ray: replicas on a Ray cluster (default: %(default)s)"
+    add("--engine", default="auto", choices=engines, help=about)
+    about = "with --engine ray: the fewest and the most replicas (default: 1, and one per two cores of the cluster)"
+    add("--replicas", nargs=2, type=int, metavar=("LEAST", "MOST"), help=about)
     add("--host", default="127.0.0.1", help="0.0.0.0: everybody in the network (default: %(default)s)")
     add("--port", type=int, default=7860, help="(default: %(default)s)")
     add("--no-page", action="store_true", help="the REST interface alone, without the page")
@@ -44,9 +51,11 @@ def _serve(flags: argparse.Namespace) -> int:
     from captioning.serving.pool import find_bundles
     from captioning.serving.telemetry import start_sentry
 
-    folders = flags.bundle or find_bundles(flags.artifacts, flags.encoder_weights)
+    has_none = flags.artifacts == ARTIFACTS and not ARTIFACTS.exists()  # away from a checkout
+    nearby = [captioning.in_the_box()] if has_none else find_bundles(flags.artifacts, flags.encoder_weights)
+    folders = flags.bundle or nearby
     places = service.Places(
-        folders, flags.feedback, flags.state, flags.encoder_weights, flags.engine, is_strict=bool(flags.bundle)
+        folders, flags.feedback, flags.state, flags.encoder_weights, is_strict=bool(flags.bundle), **_engine(flags)
     )
     address = server.Service(flags.host, flags.port, False, flags.auth)
     tokens = Tokens.read(flags.jwt_key, flags.jwt_algorithm, flags.jwt_audience) if flags.jwt_key else None
@@ -57,12 +66,26 @@ def _serve(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _engine(flags: argparse.Namespace) -> dict[str, Any]:
+    """What computes captions, and how many replicas."""
+    if flags.engine != "ray":
+        if flags.replicas:
+            flags.refuse("--replicas is for --engine ray")
+        return {"engine": flags.engine}
+    from captioning.serving.ray_serve import Scale, require_serve
+
+    require_serve()
+    return {"scale": Scale(*(flags.replicas or ()))}
+
+
 SERVE = Command(
     "serve",
     "serve captions over REST, and the page beside it",
     (
         "                                      # http://127.0.0.1:7860/v1/captions, and the page at /",
         "--no-page --bundle artifacts/flickr8k # the REST interface alone",
+        "--split flickr8k=80,mine=20           # an experiment; compare --feedback tells how it went",
+        "--engine ray --replicas 2 8           # captioners on a Ray cluster, as many as the load needs",
         "--host 0.0.0.0 --tls-certificate cert.pem --tls-key key.pem     # for others, with keys",
     ),
     add=_add_serve,

@@ -4,6 +4,7 @@ Only pictures for the same captioner and the same search share a batch. Samples 
 since what is drawn depends on the batch.
 """
 
+import functools
 import hashlib
 import io
 import threading
@@ -53,7 +54,7 @@ class _Asked:
 
 
 class Batcher:
-    """Captions pictures in batches, in one thread of its own."""
+    """Captions pictures in batches, in a thread for each batch that the pool captions at once."""
 
     def __init__(self, pool: CaptionerPool, options: ServeOptions | None = None, *, seen: Seen | None = None) -> None:
         self.pool, self.options = pool, options or ServeOptions()
@@ -62,7 +63,8 @@ class Batcher:
         self._facts: dict[str, Facts] = {}
         self._answers: OrderedDict[tuple[bytes, str, DecodeOptions], Future[Caption]] = OrderedDict()
         self._changed, self._held, self._is_closed = threading.Condition(), 0, False
-        threading.Thread(target=self._work, name="batches", daemon=True).start()
+        for _ in range(pool.at_once):
+            threading.Thread(target=self._work, name="batches", daemon=True).start()
 
     @property
     def held(self) -> int:
@@ -145,19 +147,21 @@ class Batcher:
     def _next(self) -> list[_Asked]:
         """The next pictures that go together, oldest first; none when closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._is_closed)
-            if not self._waiting:
-                return []
-            first, most = self._waiting[0], self.options.batch_size
-            until = first.time + self.options.window / 1000
+            while self._changed.wait_for(lambda: self._waiting or self._is_closed) and self._waiting:
+                first = self._waiting[0]
+                until = first.time + self.options.window / 1000
+                self._changed.wait_for(functools.partial(self._is_full, first), max(0.0, until - time.monotonic()))
+                if first in self._waiting:  # else another thread has taken it
+                    batch = self._alike(first)[: self.options.batch_size]
+                    self._waiting = deque(asked for asked in self._waiting if asked not in batch)
+                    return batch
+            return []
 
-            def is_full() -> bool:
-                return self._is_closed or len(self._alike(first)) >= most or first.options.strategy == "sample"
-
-            self._changed.wait_for(is_full, max(0.0, until - time.monotonic()))
-            batch = self._alike(first)[:most]
-            self._waiting = deque(asked for asked in self._waiting if asked not in batch)
-            return batch
+    def _is_full(self, first: _Asked) -> bool:
+        """Whether there is nothing to wait for."""
+        if self._is_closed or first not in self._waiting or first.options.strategy == "sample":
+            return True
+        return len(self._alike(first)) >= self.options.batch_size
 
     def _alike(self, first: _Asked) -> list[_Asked]:
         return [asked for asked in self._waiting if asked is first or asked.is_like(first)]
@@ -166,8 +170,7 @@ class Batcher:
         """Captions a batch; where that fails, each alone, so that one bad picture spoils no other."""
         first = batch[0]
         try:
-            with self.pool.captioner(first.bundle) as captioner:
-                captions = captioner.caption([asked.pixels for asked in batch], first.options)
+            captions = self.pool.caption(first.bundle, [asked.pixels for asked in batch], first.options)
         except BaseException as error:  # whoever asked gets it
             if len(batch) == 1:
                 first.answer.set_exception(error)

@@ -30,7 +30,7 @@ def _add_making(app: FastAPI, service: "Service") -> None:
         """Caption many pictures in the background; the job outlives a restart of the service."""
         store, settings_of = _store(service), schemas.CaptionSettings
         pictures, settings = await read_body(request, settings_of, most=most)
-        bundle = service.bundle(settings.captioner)
+        bundle = service.bundle(request, settings)
         options = await anyio.to_thread.run_sync(service.batcher.search, bundle, settings.search())
         request.scope["state"]["told"].captioner, request.scope["state"]["told"].pictures = bundle, len(pictures)
         await service.charge(request, len(pictures))

@@ -14,12 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import captioning
 from captioning.errors import BundleError, CaptioningError
 from captioning.options import DecodeOptions
 from captioning.serving.offer import Offer, labels, rank, read_offer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from captioning.inference.caption import Caption
 
 LONGEST = 60.0  # seconds that one encoding and search may take
 
@@ -35,9 +40,11 @@ def find_bundles(artifacts: Path, encoder_weights: str = "imagenet") -> list[Pat
 class CaptionerPool:
     """Captioners by name; the name is that of the bundle's folder."""
 
+    at_once = 1  # batches that it captions at the same time
+
     def __init__(self, folders: Sequence[Path], *, encoder_weights: str = "imagenet", engine: str = "auto") -> None:
         self._folders: dict[str, Path] = {}
-        self._weights, self.engine, self._lock = encoder_weights, engine, FairLock()
+        self.encoder_weights, self.engine, self._lock = encoder_weights, engine, FairLock()
         self._captioners: dict[str, Any] = {}
         self._used: dict[str, float] = {}  # when each was last asked for
         for folder in folders:
@@ -81,7 +88,7 @@ class CaptionerPool:
 
     def sentence(self, name: str) -> str:
         """What a bundle is good for, and its scores."""
-        return self.offer(name).sentence(self._weights)
+        return self.offer(name).sentence(self.encoder_weights)
 
     @property
     def loaded(self) -> list[str]:
@@ -96,7 +103,7 @@ class CaptionerPool:
     @property
     def labels(self) -> dict[str, str]:
         """What people choose a bundle by, for every name."""
-        return labels(map(self.offer, self.names), self._weights)
+        return labels(map(self.offer, self.names), self.encoder_weights)
 
     @contextlib.contextmanager
     def captioner(self, name: str) -> Iterator[Any]:
@@ -104,13 +111,20 @@ class CaptionerPool:
         folder = self.folder(name)
         with self._lock:
             if name not in self._captioners:
-                self._captioners[name] = captioning.load(folder, encoder_weights=self._weights, engine=self.engine)
+                self._captioners[name] = captioning.load(
+                    folder, encoder_weights=self.encoder_weights, engine=self.engine
+                )
             self._used[name] = time.monotonic()
             try:
                 yield Patient(self._captioners[name])
             except TimeoutError:
                 del self._captioners[name]
                 raise CaptioningError(f"{name} did not answer within {LONGEST:.0f} seconds; try again.") from None
+
+    def caption(self, name: str, pixels: "list[np.ndarray]", options: DecodeOptions) -> "list[Caption]":
+        """The captions of a batch by the captioner of this name."""
+        with self.captioner(name) as captioner:
+            return captioner.caption(pixels, options)
 
     def tidy(self, *, idle: float = 0, memory: int = 0) -> list[str]:
         """Unloads captioners that nobody asked for in `idle` seconds, and the one used longest ago above `memory` MB.

@@ -38,6 +38,7 @@ from captioning.serving.jobs import JobRunner, JobStore
 from captioning.serving.pool import CaptionerPool
 from captioning.serving.problems import Problem, problem_of, request_id
 from captioning.serving.records import caption_record
+from captioning.serving.split import Split, read_split
 from captioning.serving.telemetry import Telemetry
 
 READERS = 2  # pictures that are read at once
@@ -54,12 +55,18 @@ class Service:
     access: Access | None = None  # None: no keys are asked for
     jobs: JobStore | None = None
     runner: JobRunner | None = None
+    split: Split | None = None
     is_ready: bool = False
 
-    def bundle(self, name: str) -> str:
-        """The name of a captioner, the first where none is given."""
+    def bundle(self, request: Request, settings: schemas.Asked) -> str:
+        """The captioner that is asked for; where none is, the caller's in the split, or the first."""
+        name = settings.captioner or (self.split.captioner(self.person(request, settings)) if self.split else "")
         self.pool.folder(name or self.pool.names[0])
         return name or self.pool.names[0]
+
+    def person(self, request: Request, settings: schemas.Asked) -> str:
+        """A short code for whom a caption is, in the split."""
+        return self.split.person(request.scope["state"]["caller"].id, settings.subject) if self.split else ""
 
     async def charge(self, request: Request, pictures: int) -> None:
         """Counts pictures against the quotas of whoever asks."""
@@ -80,9 +87,11 @@ def open_service(
     """A service with its batches, jobs and figures; the jobs of an earlier process go on."""
     figures = Telemetry(log)
     batcher = Batcher(pool, options, seen=figures.seen)
-    jobs = JobStore(state / "jobs.db")
-    figures.watch(queue=lambda: batcher.held, loaded=lambda: len(pool.loaded), jobs=jobs.waiting)
-    return Service(pool, batcher, figures, store, access, jobs, JobRunner(jobs, batcher))
+    split = read_split(options.split, pool.names) if options.split else None
+    jobs = JobStore(state / "jobs.db") if options.jobs else None
+    waiting = jobs.waiting if jobs else lambda: 0
+    figures.watch(queue=lambda: batcher.held, loaded=lambda: len(pool.loaded), jobs=waiting)
+    return Service(pool, batcher, figures, store, access, jobs, JobRunner(jobs, batcher) if jobs else None, split)
 
 
 def build(service: Service) -> FastAPI:
@@ -163,7 +172,7 @@ async def _captioned(
 ) -> tuple[str, list[Any]]:
     """The captioner's name, and for each picture its Caption, or the ImageError where there are several."""
     told: Told = request.scope["state"]["told"]
-    bundle = service.bundle(settings.captioner)
+    bundle = service.bundle(request, settings)
     told.captioner, told.pictures = bundle, len(pictures)
     service.batcher.reserve(len(pictures))
     try:
@@ -226,11 +235,15 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
         store = service.feedback
         if store is None:
             raise Problem(404, "feedback", "This service keeps no feedback.")
-        bundle = service.bundle(settings.captioner)
+        bundle, through = service.bundle(request, settings), {"through": "rest"}
+        if service.split:
+            if not settings.captioner:
+                raise Problem(422, "captioner", "Name the captioner that wrote the caption; its answer tells the name.")
+            through |= service.split.note(service.person(request, settings), bundle)
         await service.charge(request, 1)
         view = await _in_thread(request, _shown, picture)
         said = {name: getattr(settings, name) for name in ("caption", "rating", "correction", "comment")}
-        keep = functools.partial(store.add, view, bundle=bundle, options={"through": "rest"}, **said)
+        keep = functools.partial(store.add, view, bundle=bundle, options=through, **said)
         kept = await anyio.to_thread.run_sync(keep)
         return schemas.FeedbackKept(id=kept.id)
 

@@ -33,10 +33,20 @@ def _search_fields() -> dict[str, Any]:
 Search: type[Sent] = create_model("Search", __base__=Sent, **_search_fields())
 
 
-class CaptionSettings(Search):  # type: ignore[misc, valid-type]
+class Asked(Sent):
+    """Whose captions are meant."""
+
+    captioner: str = Field(default="", description="name from /v1/captioners; default: the first, or that of the split")
+    subject: str = Field(
+        default="",
+        max_length=200,
+        description="whom the caption is for, as any code; in a split, a subject always gets the same captioner",
+    )
+
+
+class CaptionSettings(Asked, Search):  # type: ignore[misc, valid-type]
     """Which captioner, what is answered beside the caption, and search options."""
 
-    captioner: str = Field(default="", description="name from /v1/captioners; default: the first")
     boxes: bool = Field(default=False, description="also the box of the picture that each word attends to most")
 
     def search(self) -> dict[str, Any]:
@@ -51,10 +61,9 @@ class AttentionSettings(CaptionSettings):
     format: Literal["png", "gif"] = Field("png", description="png: a panel for each word; gif: a walk through them")
 
 
-class FeedbackSettings(Sent):
-    """What a person says of a caption."""
+class FeedbackSettings(Asked):
+    """What a person says of a caption, and the captioner that wrote it."""
 
-    captioner: str = Field(default="", description="name of the captioner that wrote the caption; default: the first")
     caption: str = Field(description="the caption that it is about", max_length=2000)
     rating: int | None = Field(default=None, description="1 wrong to 5 right", ge=1, le=5)
     correction: str = Field(default="", description="what the caption should say", max_length=500)
