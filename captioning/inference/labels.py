@@ -196,7 +196,7 @@ class Labeller:
         if len(words) < 2:
             raise CaptioningError(
                 f"The captioner knows the words of {len(words)} of {len(labels):,} labels; give two or more that are "
-                "in its vocabulary, or use --by clip."
+                "in its vocabulary."
             )
         self._labels, self._tokens = list(words), list(words.values())
         average = np.tile(scale.average, (captioner.engine.num_regions, 1))
