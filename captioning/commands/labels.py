@@ -8,6 +8,7 @@ from captioning.commands.loading import bundles_of, load, tell
 from captioning.errors import CaptioningError
 from captioning.runtime.flags import Parser
 
+LISTED = 5  # labels that are left out and named
 CHARTS = ("bar", "pie", "line")  # as in plots/charts.py, which a test compares
 
 
@@ -36,7 +37,9 @@ def _classify(flags: argparse.Namespace) -> int:
     scale = labels.read_scale(folder)
     label = labels.Labeller(load(flags), scale, wanted)
     if label.unknown:
-        tell(f"{len(label.unknown):,} labels have words the captioner lacks: {', '.join(label.unknown[:5])}")
+        rest = ", ..." if len(label.unknown) > LISTED else ""
+        listed = ", ".join(label.unknown[:LISTED])
+        tell(f"left out, since the captioner's vocabulary lacks their words: {listed}{rest}")
     found = {image: label(image) for image in flags.images}
     for image, each in found.items():
         print(f"{image}: {each.summary()}" if len(found) > 1 else each.summary())

@@ -7,6 +7,7 @@ the share and the scale of the softmax, fitted on the development split. Shapes:
 
 import base64
 import binascii
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 10_000
 LONGEST_LABEL = 60  # characters
-LONGEST_NAME = 250  # bytes that every system takes in a file's name
 AT_ONCE = 64  # beginnings of labels that are continued together
 TOP = 5
 ARTICLES = ("a", "an")
@@ -103,12 +103,11 @@ def read_scale(folder: Path) -> LabelScale:
 
 def read_labels(given: str) -> list[str]:
     """The labels of a file, one a line, or of a text with commas between them; each once, in their order."""
-    path = Path(given)
-    is_file = "," not in given or (len(given) < LONGEST_NAME and path.is_file())
-    lines = _lines_of(path) if is_file else given.split(",")
+    is_file = "," not in given or os.path.isfile(given)  # which, unlike Path's, takes a name that is too long
+    lines = _lines_of(given) if is_file else given.split(",")
     labels = list(dict.fromkeys(text for line in lines if (text := " ".join(line.split()))))
     if len(labels) < 2:
-        raise CaptioningError(f"{len(labels)} label is in {given}; expected two or more different ones.")
+        raise CaptioningError(f"{given[:LONGEST_LABEL]} has {len(labels)} different labels; expected two or more.")
     if len(labels) > MOST_LABELS:
         raise CaptioningError(f"{len(labels):,} labels are too many; give at most {MOST_LABELS:,}.")
     for label in labels:
@@ -118,9 +117,10 @@ def read_labels(given: str) -> list[str]:
     return labels
 
 
-def _lines_of(path: Path) -> list[str]:
-    if not path.is_file():
-        raise CaptioningError(f"{path} is no file of labels; give one with a label a line, or a,b,c.")
+def _lines_of(given: str) -> list[str]:
+    path = Path(given)
+    if not os.path.isfile(path):
+        raise CaptioningError(f"{given[:LONGEST_LABEL]} is no file of labels; give one with a label a line, or a,b,c.")
     try:
         return read_text(path.parent, path.name).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
