@@ -303,6 +303,25 @@ class CaptionEngineOptions(EngineOptions):
 
 
 @dataclass(frozen=True)
+class ServeOptions:
+    """How requests are gathered, how many may wait, and what stays in memory."""
+
+    window: float = option(5.0, "milliseconds that a picture waits for others to be captioned with it")
+    batch_size: int = option(16, "most pictures captioned together")
+    queue: int = option(64, "most pictures that wait or are captioned; more are refused with status 503")
+    answers: int = option(1000, "answers kept for identical pictures; 0: none")
+    idle: float = option(900.0, "seconds without a request after which a captioner is unloaded; 0: never")
+    memory: int = option(0, "MB of the process above which captioners used longest ago are unloaded; 0: no limit")
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "0 up to 1000", lambda value: 0 <= value < 1000, "window")
+        _check(self, "1 to 64", lambda value: 1 <= value <= 64, "batch_size")
+        _check(self, "16 or more", lambda value: value >= 16, "queue")
+        _check(self, "0 or more", _not_negative, "answers", "idle", "memory")
+
+
+@dataclass(frozen=True)
 class RecipeOptions:
     """All options of a training, one record per stage."""
 
