@@ -1,5 +1,6 @@
 """The page: its tabs, its endpoints, its theme."""
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -11,7 +12,7 @@ from captioning.app.tabs.caption import CaptionTab
 from captioning.app.tabs.feedback import FeedbackTab
 from captioning.app.tabs.folder import FolderTab
 from captioning.app.tabs.model import ModelTab
-from captioning.app.texts import TEXTS
+from captioning.app.texts import SAY, SCRIPTED
 from captioning.app.widgets import piece, script
 from captioning.data.feedback import FeedbackStore
 from captioning.serving.pool import CaptionerPool
@@ -19,7 +20,6 @@ from captioning.serving.pool import CaptionerPool
 WAITING = 24  # requests that may wait; the next one is told that the app is busy
 
 LOOKS = [Path(__file__).with_name(name) for name in ("page.css", "folder.css")]
-SAY = gr.I18n(**TEXTS, **{"zh-CN": TEXTS["zh"], "zh-TW": TEXTS["zh"]})
 FONT = ("ui-sans-serif", "system-ui", "sans-serif")
 THEME = gr.themes.Default(
     primary_hue="purple", secondary_hue="purple", neutral_hue="zinc", radius_size="lg", font=FONT, font_mono="monospace"
@@ -56,6 +56,6 @@ def build_page(pool: CaptionerPool, store: FeedbackStore, *, is_public: bool, ha
                 with gr.Tab(SAY("tab_feedback")) as tab:
                     tab.select(**FeedbackTab(store, pool.labels).wiring)
         page.load(**model.wiring)
-        page.load(None, js=script("page"), api_visibility="private")
+        page.load(None, js=script("page").replace("OUR_TEXTS", json.dumps(SCRIPTED)), api_visibility="private")
         add_endpoints(pool)
     return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)

@@ -159,7 +159,8 @@ def application(
 ) -> "FastAPI":
     """Our application, with the page of these bundles in it."""
     from captioning.app.folder_routes import folder_routes
-    from captioning.app.page import LOOKS, SAY, THEME, build_page
+    from captioning.app.page import LOOKS, THEME, build_page
+    from captioning.app.texts import SAY
 
     has_folders = not service.is_public and credentials is None  # whoever asks is at this computer
     page = build_page(pool, store, is_public=service.is_public, has_folders=has_folders)

@@ -1,5 +1,7 @@
 """The page's own texts in English, German and Chinese. The browser chooses: Gradio's I18n, and `data-t` in our HTML."""
 
+import gradio as gr
+
 from captioning.app.texts_folder import FOLDER
 
 PAGE = {
@@ -59,3 +61,5 @@ PAGE = {
 }
 LANGUAGES = ("en", "de", "zh")
 TEXTS = {code: {key: texts[place] for key, texts in (PAGE | FOLDER).items()} for place, code in enumerate(LANGUAGES)}
+SAY = gr.I18n(**TEXTS, **{"zh-CN": TEXTS["zh"], "zh-TW": TEXTS["zh"]})
+SCRIPTED = {code: {key: text for key, text in texts.items() if key in PAGE} for code, texts in TEXTS.items()}

@@ -128,7 +128,7 @@ class Library:
 
     def counts(self, folder: int) -> dict[str, int]:
         """The number of pictures that each filter shows, and of the steps that can be undone."""
-        sums = ", ".join(f"coalesce(sum({condition}), 0) AS {name}" for name, condition in FILTERS.items())
+        sums = ", ".join(f"coalesce(sum({condition}), 0) AS '{name}'" for name, condition in FILTERS.items())
         with self.connected() as database:
             row = database.execute(f"SELECT {sums} FROM picture WHERE folder = ? AND NOT gone", (folder,)).fetchone()
             steps = database.execute(f"SELECT count(DISTINCT step) FROM change WHERE {_OF}", (folder,)).fetchone()[0]
