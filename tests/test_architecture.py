@@ -63,7 +63,13 @@ KERAS_MODULES = {  # import Keras at their head; whoever imports these waits for
 UNSAFE_MODULES = {"dill", "joblib", "marshal", "pickle", "shelve", "yaml"}
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 UNSAFE_KEYWORDS = {"allow_pickle": True, "safe_mode": False}
-PACKAGE_OF = {"PIL": "pillow", "pillow_heif": "pillow-heif"}  # where a module is not called like its package
+PACKAGE_OF = {  # where a module is not called like its package
+    "PIL": "pillow",
+    "jwt": "PyJWT",
+    "pillow_heif": "pillow-heif",
+    "prometheus_client": "prometheus-client",
+    "sentry_sdk": "sentry-sdk",
+}
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -236,6 +242,7 @@ def test_no_version_with_a_known_hole_is_allowed():
         "nltk": "3.10.4",
         "pillow": "12.3.0",
         "pillow-heif": "1.8.1",
+        "PyJWT": "2.13",
         "python-multipart": "0.0.31",
         "onnx": "1.22",
         "ray": "2.56",

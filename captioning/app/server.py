@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from captioning.app.console import guarded_output
 from captioning.app.folder_routes import OPEN as FOLDERS
-from captioning.app.guard import HERE, Guard
+from captioning.app.guard import Guard
 from captioning.app.scratch import keep_swept, scratch_folder
 from captioning.data.feedback import FeedbackStore
 from captioning.errors import BundleError, CaptioningError
 from captioning.inference.bundle import runs_on_onnx
 from captioning.runtime.keras_import import import_keras
+from captioning.serving.origin import HERE
 from captioning.serving.pool import CaptionerPool
 
 if TYPE_CHECKING:
@@ -205,8 +206,8 @@ def mounted(
 
 
 @contextlib.contextmanager
-def running(app: "FastAPI", listener: socket.socket) -> Iterator[None]:
-    """Answers at an open port until the block ends.
+def running(app: Any, listener: socket.socket, **more: Any) -> Iterator[None]:
+    """Answers at an open port until the block ends; `more` are settings of Uvicorn.
 
     What a request says of its sender (X-Forwarded-For) is not believed.
     """
@@ -221,6 +222,7 @@ def running(app: "FastAPI", listener: socket.socket) -> Iterator[None]:
         log_level="warning",
         lifespan="on",
         timeout_graceful_shutdown=STOPPING,
+        **more,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -232,7 +234,8 @@ def running(app: "FastAPI", listener: socket.socket) -> Iterator[None]:
             time.sleep(0.01)
         yield
     finally:
-        app.state.page.stop_event.set()  # ends what an open page waits for
+        if page := getattr(app.state, "page", None):
+            page.stop_event.set()  # ends what an open page waits for
         server.should_exit = True
         thread.join(2 * STOPPING)
 
@@ -253,8 +256,7 @@ def public_link(service: Service) -> str | None:
 
 def greeting(service: Service, link: str | None, credentials: Credentials | None) -> str:
     """What the terminal says once the page is there."""
-    host = "localhost" if service.host in EVERYWHERE else service.host
-    lines = [f"The app is on {_address(host, service.port)}, Ctrl-C stops it."]
+    lines = [f"The app is on {address_of(service)}, Ctrl-C stops it."]
     if service.host in EVERYWHERE:
         lines.append(f"Others in this network reach it at {_address(own_address(), service.port)}.")
     if link:
@@ -276,6 +278,11 @@ def own_address() -> str:
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])
+
+
+def address_of(service: Service) -> str:
+    """Where this computer reaches it."""
+    return _address("localhost" if service.host in EVERYWHERE else service.host, service.port)
 
 
 def _address(host: str, port: int) -> str:

@@ -26,7 +26,7 @@ class Caption:
     `confidence` is the calibrated probability that it is as good as an acceptable human caption (see confidence.py).
     It is None where the bundle has no calibration or the search was not a beam search. `familiar` is False for an image
     unlike those that the confidence was measured on, None where that is unknown. `language` is that of the text, ""
-    where the bundle does not state one.
+    where the bundle does not state one. `shared`: it was found for another picture of the same scene.
     """
 
     text: str
@@ -36,6 +36,7 @@ class Caption:
     confidence: float | None = None
     familiar: bool | None = None
     language: str = ""
+    shared: bool = False
 
     @property
     def sure(self) -> bool | None:

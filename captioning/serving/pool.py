@@ -5,7 +5,11 @@ up, and the next request loads a fresh one.
 """
 
 import contextlib
+import gc
+import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -33,8 +37,9 @@ class CaptionerPool:
 
     def __init__(self, folders: Sequence[Path], *, encoder_weights: str = "imagenet", engine: str = "auto") -> None:
         self._folders: dict[str, Path] = {}
-        self._weights, self.engine, self._lock = encoder_weights, engine, threading.Lock()
+        self._weights, self.engine, self._lock = encoder_weights, engine, FairLock()
         self._captioners: dict[str, Any] = {}
+        self._used: dict[str, float] = {}  # when each was last asked for
         for folder in folders:
             name = folder.resolve().name
             if not (folder / "config.json").is_file():
@@ -79,6 +84,11 @@ class CaptionerPool:
         return self.offer(name).sentence(self._weights)
 
     @property
+    def loaded(self) -> list[str]:
+        """The names of the captioners in memory."""
+        return list(self._captioners)
+
+    @property
     def languages(self) -> list[str]:
         """The languages that some bundles have beside their own."""
         return sorted({code for name in self.names for code in self.offer(name).languages})
@@ -95,11 +105,63 @@ class CaptionerPool:
         with self._lock:
             if name not in self._captioners:
                 self._captioners[name] = captioning.load(folder, encoder_weights=self._weights, engine=self.engine)
+            self._used[name] = time.monotonic()
             try:
                 yield Patient(self._captioners[name])
             except TimeoutError:
                 del self._captioners[name]
                 raise CaptioningError(f"{name} did not answer within {LONGEST:.0f} seconds; try again.") from None
+
+    def tidy(self, *, idle: float = 0, memory: int = 0) -> list[str]:
+        """Unloads captioners that nobody asked for in `idle` seconds, and the one used longest ago above `memory` MB.
+
+        One captioner stays, however much memory there is. Returns the names of those unloaded; 0 sets no limit.
+        """
+        with self._lock:
+            now, order = time.monotonic(), sorted(self._captioners, key=self._used.__getitem__)
+            old = [name for name in order if idle and now - self._used[name] > idle]
+            if not old and memory and len(order) > 1 and resident_megabytes() > memory:
+                old = order[:1]
+            for name in old:
+                del self._captioners[name]
+        if old:
+            gc.collect()
+        return old
+
+
+class FairLock:
+    """A lock that is handed on in the order in which it was asked for, so that nobody waits for ever."""
+
+    def __init__(self) -> None:
+        self._guard, self._waiting, self._is_held = threading.Lock(), deque[threading.Lock](), False
+
+    def __enter__(self) -> None:
+        turn = threading.Lock()
+        with self._guard:
+            if not self._is_held:
+                self._is_held = True
+                return
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._is_held = False
+
+
+def resident_megabytes() -> float:
+    """The memory of this process, or the most that it had where the system does not tell what it has."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Patient:
