@@ -7,19 +7,18 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from captioning.data.database import Database, Layout
 from captioning.data.dataset import find_images
-from captioning.data.feedback import MAX_TEXT, REASONS
+from captioning.data.feedback import MAX_TEXT
 from captioning.data.tokenizer import is_ideograph
-from captioning.errors import DataError, StorageError
-from captioning.runtime.files import explain_disk_errors
+from captioning.errors import DataError
 
 MARK, FORMAT = 0x43464F4C, 1  # application id and format version in the database header
-TIMEOUT = 30  # seconds that a writer waits for the lock
 MOST_ROWS = 200  # that are handed out at once
 CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 
@@ -75,13 +74,10 @@ class Library:
     """The folders in one database. Threads and processes may use it concurrently."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
-        with explain_disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.connected() as database:
-            database.execute("PRAGMA journal_mode = WAL")  # rows are read while captions are written
-        with self.writing() as database:
-            _check_or_create(database, self.path)
+        database = Database(path, Layout("folders", MARK, FORMAT, TABLES))
+        self.path, self.connected, self.writing = database.path, database.connected, database.writing
+        with self.connected() as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # rows are read while captions are written
 
     def open_folder(self, folder: Path) -> int:
         """Brings the pictures below a folder up to date, and returns the folder's number.
@@ -236,30 +232,6 @@ class Library:
         with self.writing() as database:
             database.execute("INSERT OR REPLACE INTO thumbnail VALUES (?, ?)", (number, jpeg))
 
-    @contextlib.contextmanager
-    def connected(self) -> Iterator[sqlite3.Connection]:
-        """A connection; what SQLite refuses is explained."""
-        try:
-            with contextlib.closing(sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None)) as database:
-                database.row_factory = sqlite3.Row
-                database.execute("PRAGMA synchronous = NORMAL")
-                yield database
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
-            raise StorageError(
-                f"{self.path} could not be used: {REASONS.get(code, error)}; nothing that was there is lost."
-            ) from error
-        except (UnicodeEncodeError, OverflowError) as error:
-            raise DataError(f"The text or number cannot be kept ({error}); type it again.") from error
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One exclusive transaction. An error in the block rolls it back."""
-        with self.connected() as database:
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            database.execute("COMMIT")
-
 
 _OF = "picture IN (SELECT id FROM picture WHERE folder = ?)"
 
@@ -317,15 +289,3 @@ def _files_in(folder: Path) -> list[tuple[str, int, int]]:
     if not found:
         raise DataError(f"{folder} holds no picture; give a folder with some.")
     return found
-
-
-def _check_or_create(database: sqlite3.Connection, path: Path) -> None:
-    mark, form, tables = (
-        database.execute(question).fetchone()[0]
-        for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-    )
-    if not (mark or form or tables):
-        for statement in (*TABLES, f"PRAGMA application_id = {MARK}", f"PRAGMA user_version = {FORMAT}"):
-            database.execute(statement)
-    elif (mark, form) != (MARK, FORMAT):
-        raise StorageError(f"{path} is no database of folders that this version reads; move it away.")
