@@ -3,6 +3,7 @@
 import csv
 import io
 import socket
+import time
 from types import SimpleNamespace
 
 import httpx
@@ -48,6 +49,7 @@ def settled(served, key):
         state = served.client.get(f"/folder/{key}/state").json()
         if not state["task"]:
             return state
+        time.sleep(0.05)
     pytest.fail("it does not end")
 
 
@@ -71,6 +73,7 @@ def test_a_folder_is_captioned_corrected_learnt_from_and_written(served):
         said = served.store.list(corrected=True)
         if said:
             break
+        time.sleep(0.05)
     assert [entry.correction for entry in said] == ["a dark square"]
 
     before = (served.photos / "0.jpg").read_bytes()
