@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from starlette.formparsers import MultiPartException
@@ -33,6 +33,7 @@ CLOSED = {  # after it
     rf"|call/{NAME}/{NAME}|call/v2/{NAME}/{NAME}|file=.+)",
     "POST": rf"{API}/(?:upload|cancel|reset|queue/join|run/{NAME}|call/{NAME}|call/v2/{NAME})",
 }
+NONE: Mapping[str, str] = {}
 DROPPED = {b"origin", b"x-gradio-server"}  # Gradio would let other pages read answers, or name another server in them
 
 LONGEST_NAME = 255  # bytes of a file name, on most disks
@@ -56,11 +57,12 @@ Refusal = tuple[int, object]  # status and sentence
 class Guard:
     """Refuses strangers, other pages and floods before Gradio is asked.
 
-    `page` is Gradio's own application, which knows who has logged in; `folder` is where it keeps uploads.
+    `page` is Gradio's own application, which knows who has logged in; `folder` is where it keeps uploads. `own` are
+    further addresses of ours, by method, which no other web page may ask for.
     """
 
-    def __init__(self, app: ASGIApp, *, page: "App", folder: str) -> None:
-        self.app, self.page, self.folder = app, page, folder
+    def __init__(self, app: ASGIApp, *, page: "App", folder: str, own: Mapping[str, str] = NONE) -> None:
+        self.app, self.page, self.folder, self.own = app, page, folder, own
         self._held, self._counted = 0, -RECOUNT
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +88,10 @@ class Guard:
     def refusal(self, request: HTTPConnection) -> Refusal | None:
         """Status and sentence for who may not ask for this, or sends too much at once; None for all others."""
         path, method = request.scope["path"], request.scope["method"]
-        if not _is_offered(path, method) or (path.startswith(FILE) and not self._is_kept(path.removeprefix(FILE))):
+        is_own = _is_in(self.own, path, method)
+        if not (is_own or _is_offered(path, method)) or (
+            path.startswith(FILE) and not self._is_kept(path.removeprefix(FILE))
+        ):
             return NOTHING
         if not has_host(request):
             return UNREADABLE
@@ -94,7 +99,7 @@ class Guard:
             return ELSEWHERE
         if self.page.auth is not None and not _is_in(OPEN, path, method) and not self._is_known(request):
             return STRANGER
-        if method == "POST" and is_foreign(request):
+        if (method == "POST" or is_own) and is_foreign(request):
             return FOREIGN
         room = self._room() if path == UPLOAD else QUESTION
         length = int(request.headers.get("content-length", 0))
@@ -167,7 +172,7 @@ def _is_offered(path: str, method: str) -> bool:
     return _is_in(OPEN, path, method) or _is_in(CLOSED, path, method)
 
 
-def _is_in(offered: dict[str, str], path: str, method: str) -> bool:
+def _is_in(offered: Mapping[str, str], path: str, method: str) -> bool:
     return re.fullmatch(offered.get("GET" if method == "HEAD" else method, "(?!)"), path, re.ASCII) is not None
 
 

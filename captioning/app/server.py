@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.app.console import guarded_output
+from captioning.app.folder_routes import OPEN as FOLDERS
 from captioning.app.guard import Guard
 from captioning.app.scratch import keep_swept, scratch_folder
 from captioning.data.feedback import FeedbackStore
@@ -26,7 +27,7 @@ from captioning.serving.pool import CaptionerPool
 
 if TYPE_CHECKING:
     import gradio as gr
-    from fastapi import FastAPI
+    from fastapi import APIRouter, FastAPI
 
 LARGEST = "10mb"  # of an upload
 LEAST = 12  # characters of a password: so many cannot be guessed through a network
@@ -158,19 +159,30 @@ def application(
     pool: CaptionerPool, store: FeedbackStore, service: Service, credentials: Credentials | None, folder: str
 ) -> "FastAPI":
     """Our application, with the page of these bundles in it."""
+    from captioning.app.folder_routes import folder_routes
     from captioning.app.page import LOOKS, THEME, build_page
+    from captioning.app.texts import SAY
 
-    page = build_page(pool, store, is_public=service.is_public)
-    return mounted(page, credentials, folder, theme=THEME, css_paths=LOOKS)
+    has_folders = not service.is_public and credentials is None  # whoever asks is at this computer
+    page = build_page(pool, store, is_public=service.is_public, has_folders=has_folders)
+    routes = folder_routes(pool, store) if has_folders else None
+    return mounted(page, credentials, folder, routes, theme=THEME, css_paths=LOOKS, i18n=SAY)
 
 
-def mounted(page: "gr.Blocks", credentials: Credentials | None, folder: str, **looks: Any) -> "FastAPI":
-    """An application of ours that holds a page, with the guard before it; `folder` is where Gradio keeps uploads."""
+def mounted(
+    page: "gr.Blocks", credentials: Credentials | None, folder: str, routes: "APIRouter | None" = None, **looks: Any
+) -> "FastAPI":
+    """An application of ours that holds a page, with the guard before it; `folder` is where Gradio keeps uploads.
+
+    `routes` are those of the Folder tab, where it is there.
+    """
     import gradio as gr
     from fastapi import FastAPI
     from starlette.routing import Mount
 
     app = FastAPI(openapi_url=None)
+    if routes:
+        app.include_router(routes)
     page.state_session_capacity = PEOPLE
     gr.mount_gradio_app(
         app,
@@ -189,7 +201,7 @@ def mounted(page: "gr.Blocks", credentials: Credentials | None, folder: str, **l
         **looks,
     )
     (app.state.page,) = [route.app for route in app.routes if isinstance(route, Mount)]  # Gradio's own application
-    app.add_middleware(Guard, page=app.state.page, folder=folder)
+    app.add_middleware(Guard, page=app.state.page, folder=folder, own=FOLDERS if routes else {})
     return app
 
 
