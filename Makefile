@@ -39,7 +39,7 @@ test-torch: .venv/developer  # pip install torch first; its CPU build will do
 	KERAS_BACKEND=torch $(VENV)/python -m pytest -m "not slow and not gpu" tests/decoder/test_model.py tests/training/test_trainer*.py tests/decoder/test_search*.py tests/inference/test_captioner.py tests/decoder/test_ensemble.py
 
 test-ray: .venv/developer  # pip install '.[ray]' first
-	$(VENV)/python -m pytest tests/extras/test_ray_engine.py -m "slow or not slow"
+	$(VENV)/python -m pytest tests/extras/test_ray_engine.py tests/serving/test_ray_serve.py -m "slow or not slow"
 
 bench: .venv/developer  # BENCH=--write puts the results into benchmarks/README.md
 	for name in training first_step features decoding one_photo engines startup memory gpu; do \

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 import captioning
 from captioning.commands.arguments import PROGRAM, Command
 from captioning.commands.captions import ATTENTION, CAPTION, UNDO
+from captioning.commands.keys import KEYS
+from captioning.commands.labels import CLASSIFY
 from captioning.commands.learning import CALIBRATE, CHECK, DOCTOR, EXPORT, TRAIN
 from captioning.commands.loading import tell
 from captioning.commands.models import CAPTIONERS
 from captioning.commands.page import APP
 from captioning.commands.scores import COMPARE, EVALUATE
+from captioning.commands.service import SERVE
 from captioning.errors import CaptioningError
 from captioning.runtime.environment import explain_missing_packages
 from captioning.runtime.flags import Parser
@@ -23,8 +26,11 @@ COMMANDS = (
     CAPTION,
     UNDO,
     ATTENTION,
+    CLASSIFY,
     APP,
     CAPTIONERS,
+    SERVE,
+    KEYS,
     EVALUATE,
     CALIBRATE,
     COMPARE,

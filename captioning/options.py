@@ -126,6 +126,7 @@ class WordOptions:
     caption_length: int = option(16, "words of a training caption, the end token included; longer captions are cut")
     glove: str = option("auto", "word vectors: a glove.*.txt or .zip, auto (a file in glove/, else fit), fit, none")
     glove_frozen_epochs: int = option(2, "epochs in which the word vectors are not trained")
+    sentences: str = option("", "text file of further sentences like the captions; the decoder learns from them too")
 
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "min_count")
@@ -174,7 +175,6 @@ class TrainOptions:
     fine_tune_crop: float = option(0.75, "smallest side of that phase's random crops, as a fraction; 1: whole images")
     reinforce_epochs: int = option(2, "epochs of self-critical training at the end, rewarded with CIDEr-D")
     reinforce_rate: float = option(1e-4, "peak learning rate of self-critical training")
-    reinforce_encoder: bool = option(False, "train the encoder in that phase too, from images, as in fine-tuning")
     reinforce_samples: int = option(5, "sampled captions per image")
     reinforce_temperature: float = option(0.6, "temperature of the samples")
     reinforce_anchor: float = option(0.0, "weight of cross-entropy on the references in that phase")
@@ -309,6 +309,27 @@ class CaptionEngineOptions(EngineOptions):
         "ONNX Runtime, Keras, auto: ONNX Runtime where the bundle holds its graphs; or the workers of a Ray cluster",
         choices=(*ENGINES, "ray"),
     )
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How requests are gathered, how many may wait, and what stays in memory."""
+
+    window: float = option(5.0, "milliseconds that a picture waits for others to be captioned with it")
+    batch_size: int = option(16, "most pictures captioned together")
+    queue: int = option(64, "most pictures that wait or are captioned; more are refused with status 503")
+    answers: int = option(1000, "answers kept for identical pictures; 0: none")
+    idle: float = option(900.0, "seconds without a request after which a captioner is unloaded; 0: never")
+    split: str = option("", "shares of captioners in an experiment, as in flickr8k=80,other=20; see docs/rest.md")
+    jobs: bool = option(True, "take jobs, which one process alone can run")
+    memory: int = option(0, "MB of the process above which captioners used longest ago are unloaded; 0: no limit")
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "0 up to 1000", lambda value: 0 <= value < 1000, "window")
+        _check(self, "1 to 64", lambda value: 1 <= value <= 64, "batch_size")
+        _check(self, "16 or more", lambda value: value >= 16, "queue")
+        _check(self, "0 or more", _not_negative, "answers", "idle", "memory")
 
 
 @dataclass(frozen=True)

@@ -54,5 +54,5 @@ def test_the_attention_of_each_word_is_drawn(run, photos, tmp_path):
 
 def test_examples_are_short():
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     assert all(len(script.read_text(encoding="utf-8").splitlines()) <= 30 for script in scripts)

@@ -7,21 +7,20 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import MutableHeaders
 from starlette.formparsers import MultiPartException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captioning.app import scratch
+from captioning.serving.origin import HERE, HOST, has_host, host_of, is_foreign, with_headers
 
 if TYPE_CHECKING:
     from gradio.routes import App
 
-HERE = ("127.0.0.1", "localhost", "::1")
 API = "/gradio_api"
 UPLOAD, FILE = f"{API}/upload", f"{API}/file="
 NAME, FILES = r"[\w-]+", r"(?:/[\w-][\w.-]{0,200})+"
@@ -34,7 +33,7 @@ CLOSED = {  # after it
     rf"|call/{NAME}/{NAME}|call/v2/{NAME}/{NAME}|file=.+)",
     "POST": rf"{API}/(?:upload|cancel|reset|queue/join|run/{NAME}|call/{NAME}|call/v2/{NAME})",
 }
-HOST = re.compile(r"([\w.-]+|\[[\da-f:]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+NONE: Mapping[str, str] = {}
 DROPPED = {b"origin", b"x-gradio-server"}  # Gradio would let other pages read answers, or name another server in them
 
 LONGEST_NAME = 255  # bytes of a file name, on most disks
@@ -52,24 +51,18 @@ FULL = 503, "There is no room for more pictures at the moment; try again in some
 NO_ADDRESS = "No picture is fetched from an address or read from this computer; send the file itself."
 NOT_SENT = 422, [{"__type__": "validate", "is_valid": False, "message": NO_ADDRESS}]  # as Gradio's clients expect it
 
-ANSWER = {  # headers of every answer
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:",  # from no other machine
-    "referrer-policy": "no-referrer",
-    "x-robots-tag": "noindex",
-}
-
 Refusal = tuple[int, object]  # status and sentence
 
 
 class Guard:
     """Refuses strangers, other pages and floods before Gradio is asked.
 
-    `page` is Gradio's own application, which knows who has logged in; `folder` is where it keeps uploads.
+    `page` is Gradio's own application, which knows who has logged in; `folder` is where it keeps uploads. `own` are
+    further addresses of ours, by method, which no other web page may ask for.
     """
 
-    def __init__(self, app: ASGIApp, *, page: "App", folder: str) -> None:
-        self.app, self.page, self.folder = app, page, folder
+    def __init__(self, app: ASGIApp, *, page: "App", folder: str, own: Mapping[str, str] = NONE) -> None:
+        self.app, self.page, self.folder, self.own = app, page, folder, own
         self._held, self._counted = 0, -RECOUNT
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,23 +80,26 @@ class Guard:
             refused, receive = await self._read(receive, is_json=scope["path"] != "/login")
         if refused:
             status, reason = refused
-            await JSONResponse({"detail": reason}, status)(scope, receive, _with_headers(send))
+            await JSONResponse({"detail": reason}, status)(scope, receive, with_headers(send))
         else:
             kept = [(name, value) for name, value in scope["headers"] if name not in self._dropped(request)]
-            await self.app({**scope, "headers": kept}, receive, _with_headers(send))
+            await self.app({**scope, "headers": kept}, receive, with_headers(send))
 
     def refusal(self, request: HTTPConnection) -> Refusal | None:
         """Status and sentence for who may not ask for this, or sends too much at once; None for all others."""
         path, method = request.scope["path"], request.scope["method"]
-        if not _is_offered(path, method) or (path.startswith(FILE) and not self._is_kept(path.removeprefix(FILE))):
+        is_own = _is_in(self.own, path, method)
+        if not (is_own or _is_offered(path, method)) or (
+            path.startswith(FILE) and not self._is_kept(path.removeprefix(FILE))
+        ):
             return NOTHING
-        if not HOST.fullmatch(request.headers.get("host", "")):
+        if not has_host(request):
             return UNREADABLE
-        if self.page.auth is None and _host(request) not in HERE:
+        if self.page.auth is None and host_of(request) not in HERE:
             return ELSEWHERE
         if self.page.auth is not None and not _is_in(OPEN, path, method) and not self._is_known(request):
             return STRANGER
-        if method == "POST" and _is_foreign(request):
+        if (method == "POST" or is_own) and is_foreign(request):
             return FOREIGN
         room = self._room() if path == UPLOAD else QUESTION
         length = int(request.headers.get("content-length", 0))
@@ -176,21 +172,8 @@ def _is_offered(path: str, method: str) -> bool:
     return _is_in(OPEN, path, method) or _is_in(CLOSED, path, method)
 
 
-def _is_in(offered: dict[str, str], path: str, method: str) -> bool:
+def _is_in(offered: Mapping[str, str], path: str, method: str) -> bool:
     return re.fullmatch(offered.get("GET" if method == "HEAD" else method, "(?!)"), path, re.ASCII) is not None
-
-
-def _host(request: HTTPConnection) -> str:
-    host = request.headers.get("host", "").lower()
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-
-
-def _is_foreign(request: HTTPConnection) -> bool:
-    """Whether a browser says that a page from elsewhere asks; programs do not say such a thing."""
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site:
-        return site not in ("same-origin", "none")
-    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
 
 
 def _paths_in(asked: object) -> Iterator[str]:
@@ -213,12 +196,3 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return receive_again
-
-
-def _with_headers(send: Send) -> Send:
-    async def answer(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(ANSWER)
-        await send(message)
-
-    return answer

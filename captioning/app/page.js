@@ -1,11 +1,22 @@
 // What the page does by itself, without asking the server: select a word or an epoch, play, copy, say what is going on.
 () => {
-  const TEXTS = {
-    busy: 'Captioning ...',
-    again: 'Captioning ...',
-    opening: 'Opening the captioner ...',
-    failed: 'There is no caption: the request failed. Choose the picture again.',
+  // The page's own texts in the first of the browser's languages that there are texts in.
+  const OURS = OUR_TEXTS;
+  const language = (navigator.languages ?? [navigator.language]).map(code => code.slice(0, 2).toLowerCase())
+    .find(code => OURS[code]) ?? 'en';
+  const say = key => OURS[language][key] ?? '';
+  const translate = () => {
+    if (language === 'en') return;
+    for (const one of document.querySelectorAll('[data-t]')) {
+      const text = say(one.dataset.t);
+      if (!text || one.dataset.said === text) continue;
+      one.dataset.said = one.textContent = text;
+      one.lang = language;
+    }
   };
+  new MutationObserver(translate).observe(document.body, {childList: true, subtree: true});
+  translate();
+  const STATES = {busy: 'busy', again: 'busy', opening: 'opening', failed: 'failed'};
   const all = (root, what) => [...root.querySelectorAll(what)];
 
   // A walk shows the parts of `root` with data-place one after the other, in this page alone: a slow server cannot
@@ -22,7 +33,7 @@
   const stop = () => {
     if (!walk) return;
     clearInterval(walk.timer);
-    walk.button.textContent = 'Play';
+    walk.button.textContent = say('play');
     walk = null;
   };
   const play = button => {
@@ -37,7 +48,7 @@
     delete line.dataset.resume;
     walk = {button, place: Number(resume ?? start)};
     show(root, walk.place);
-    button.textContent = 'Pause';
+    button.textContent = say('pause');
     walk.timer = setInterval(() => {
       if (!line.isConnected) return stop();
       show(root, walk.place += 1);
@@ -60,18 +71,35 @@
       document.execCommand('copy');
       field.remove();
     }
-    button.textContent = 'Copied';
-    setTimeout(() => { button.textContent = 'Copy caption'; }, 2000);
+    button.textContent = say('copied');
+    setTimeout(() => { button.textContent = say('copy'); }, 2000);
+  };
+
+  // The browser's own voice, in the caption's language; a second press ends it.
+  const speak = button => {
+    const voices = window.speechSynthesis;
+    if (!voices) return;
+    const isSpeaking = voices.speaking;
+    voices.cancel();
+    if (isSpeaking) return;
+    const words = new SpeechSynthesisUtterance(button.dataset.speak);
+    words.lang = button.dataset.lang;
+    const voice = voices.getVoices().find(each => each.lang.toLowerCase().startsWith(words.lang.toLowerCase()));
+    if (voice) words.voice = voice;
+    words.onstart = () => { button.textContent = say('hush'); };
+    words.onend = words.onerror = () => { button.textContent = say('aloud'); };
+    voices.speak(words);
   };
 
   const closeMessages = () => all(document, '.toast-close').forEach(button => button.click());
   const turn = state => {
     document.querySelector('#desk').dataset.state = state;
-    document.querySelector('#state p').textContent = TEXTS[state] ?? '';
+    document.querySelector('#state p').textContent = STATES[state] ? say(STATES[state]) : '';
   };
   window.captioning = {
     begin: state => {
       stop();
+      window.speechSynthesis?.cancel();
       closeMessages();
       turn(state);
       if (state === 'busy') requestAnimationFrame(() => document.querySelector('#state').scrollIntoView({block: 'nearest'}));
@@ -89,6 +117,7 @@
     const button = event.target.closest('button');
     if (button?.matches('[data-play]')) play(button);
     if (button?.matches('[data-copy]')) copy(button);
+    if (button?.matches('[data-speak]')) speak(button);
     if (button?.matches('.word')) select(document.querySelector('#right'), Number(button.dataset.place));
     if (button?.matches('[role=tab]')) closeMessages();
   });

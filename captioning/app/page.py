@@ -1,5 +1,6 @@
 """The page: its tabs, its endpoints, its theme."""
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -10,14 +11,16 @@ from captioning.app.tabs.batch import BatchTab
 from captioning.app.tabs.caption import CaptionTab
 from captioning.app.tabs.compare import CompareTab
 from captioning.app.tabs.feedback import FeedbackTab
+from captioning.app.tabs.folder import FolderTab
 from captioning.app.tabs.model import ModelTab
+from captioning.app.texts import SAY, SCRIPTED
 from captioning.app.widgets import piece, script
 from captioning.data.feedback import FeedbackStore
 from captioning.serving.pool import CaptionerPool
 
 WAITING = 24  # requests that may wait; the next one is told that the app is busy
 
-LOOKS = Path(__file__).with_name("page.css")
+LOOKS = [Path(__file__).with_name(name) for name in ("page.css", "folder.css")]
 FONT = ("ui-sans-serif", "system-ui", "sans-serif")
 THEME = gr.themes.Default(
     primary_hue="purple", secondary_hue="purple", neutral_hue="zinc", radius_size="lg", font=FONT, font_mono="monospace"
@@ -36,24 +39,27 @@ THEME = gr.themes.Default(
 )
 
 
-def build_page(pool: CaptionerPool, store: FeedbackStore, *, is_public: bool) -> gr.Blocks:
-    """The page of these bundles; a public one takes feedback, but shows none."""
+def build_page(pool: CaptionerPool, store: FeedbackStore, *, is_public: bool, has_folders: bool = False) -> gr.Blocks:
+    """The page of these bundles; a public one takes feedback, but shows none. `has_folders`: folders can be opened."""
     with gr.Blocks(title="Captioning", analytics_enabled=False) as page:
         piece(rendering.HEADER)
         with gr.Tabs():
-            with gr.Tab("Caption"):
+            with gr.Tab(SAY("tab_caption")):
                 CaptionTab(pool, store)
-            with gr.Tab("Batch"):
+            with gr.Tab(SAY("tab_batch")):
                 BatchTab(pool)
+            if has_folders:
+                with gr.Tab(SAY("tab_folder")):
+                    FolderTab(pool)
             if len(pool.names) > 1:
-                with gr.Tab("Compare"):
+                with gr.Tab(SAY("tab_compare")):
                     CompareTab(pool)
-            with gr.Tab("Captioner"):
+            with gr.Tab(SAY("tab_captioner")):
                 model = ModelTab(pool)
             if not is_public:
-                with gr.Tab("Feedback") as tab:
+                with gr.Tab(SAY("tab_feedback")) as tab:
                     tab.select(**FeedbackTab(store, pool.labels).wiring)
         page.load(**model.wiring)
-        page.load(None, js=script("page"), api_visibility="private")
+        page.load(None, js=script("page").replace("OUR_TEXTS", json.dumps(SCRIPTED)), api_visibility="private")
         add_endpoints(pool)
     return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)

@@ -20,6 +20,7 @@ from captioning.serving.session import CaptionSession, first_noun, sureness
 TALLEST = 430  # pixels of the picture on the page
 SHADE, DARKEST = "168 85 247", 0.45  # red, green, blue behind a word; how much of it behind one that is certain
 HEAT = 160  # pixels of the longer side of a map of attention: it is smooth, and the page makes it larger
+ENGLISH = "en"  # the language of a bundle that states none
 WORD = 0.9  # seconds a word
 KINDS = {  # the colour of a verdict, where it is not called like it
     "not sure": "unsure",
@@ -27,10 +28,11 @@ KINDS = {  # the colour of a verdict, where it is not called like it
     "not calibrated": "unknown",
 }
 HEADER = """<header class="head"><h1>Captioning</h1>
-<p>Choose a picture to get a caption. Press a word to see its attention: the parts of the picture that counted most.</p>
+<p data-t="head">\
+Choose a picture to get a caption. Press a word to see its attention: the parts of the picture that counted most.</p>
 </header>"""
-WELCOME = """<div class="welcome"><p><b>No picture yet.</b></p>
-<p>Drop one, paste one, or take one with the camera.</p></div>"""
+WELCOME = """<div class="welcome"><p><b data-t="welcome">No picture yet.</b></p>
+<p data-t="welcome_how">Drop one, paste one, or take one with the camera.</p></div>"""
 STATE = '<div class="welcome"><p role="status"></p></div>'  # page.js writes what is going on
 
 
@@ -74,12 +76,17 @@ def reader(described: CaptionSession, place: int) -> str:
     ]
     pressed = f'{_pressed(place == last)} title="the end of the caption"'
     words.append(_word(last, ".", "end of the caption", pressed, kind="word end"))
-    copy = f'<button type="button" class="quiet" data-copy="{escape(caption.text)}">Copy caption</button>'
+    copy = f'<button type="button" class="quiet" data-copy="{escape(caption.text)}" data-t="copy">Copy caption</button>'
+    again = button("retry", "", "Caption again", kind="quiet", more=' data-t="again"')
+    aloud = (
+        f'<button type="button" class="quiet" data-speak="{escape(caption.text)}" '
+        f'data-lang="{escape(caption.language or ENGLISH)}" data-t="aloud">Read aloud</button>'
+    )
     language = f' lang="{escape(caption.language)}"' if caption.language else ""
     return (
         f'<p class="caption" role="group" aria-label="Caption, word by word" dir="auto"{language} data-row'
         f' data-start="{first_noun(caption)}" data-last="{last}">{" ".join(words)}</p>'
-        f'<p class="acts">{copy} {button("retry", "", "Caption again", kind="quiet")}</p>'
+        f'<p class="acts">{copy} {aloud} {again}</p>'
     )
 
 
@@ -210,7 +217,8 @@ def _regions(described: CaptionSession) -> str:
 
 def player(root: str, seconds: float, *, more: str) -> str:
     """A button that walks through the parts of `root`; `more` is HTML beside it."""
-    play = f'<button type="button" class="quiet" data-play="{root}" data-seconds="{seconds}">Play</button>'
+    timed = f'data-play="{root}" data-seconds="{seconds}"'
+    play = f'<button type="button" class="quiet" {timed} data-t="play">Play</button>'
     return f'<div class="player">{play} {more}</div>'
 
 

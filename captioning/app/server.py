@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.app.console import guarded_output
-from captioning.app.guard import HERE, Guard
+from captioning.app.folder_routes import OPEN as FOLDERS
+from captioning.app.guard import Guard
 from captioning.app.scratch import keep_swept, scratch_folder
 from captioning.data.feedback import FeedbackStore
 from captioning.errors import BundleError, CaptioningError
 from captioning.inference.bundle import runs_on_onnx
 from captioning.runtime.keras_import import import_keras
+from captioning.serving.origin import HERE
 from captioning.serving.pool import CaptionerPool
 
 if TYPE_CHECKING:
     import gradio as gr
-    from fastapi import FastAPI
+    from fastapi import APIRouter, FastAPI
 
 LARGEST = "10mb"  # of an upload
 LEAST = 12  # characters of a password: so many cannot be guessed through a network
@@ -158,19 +160,30 @@ def application(
     pool: CaptionerPool, store: FeedbackStore, service: Service, credentials: Credentials | None, folder: str
 ) -> "FastAPI":
     """Our application, with the page of these bundles in it."""
+    from captioning.app.folder_routes import folder_routes
     from captioning.app.page import LOOKS, THEME, build_page
+    from captioning.app.texts import SAY
 
-    page = build_page(pool, store, is_public=service.is_public)
-    return mounted(page, credentials, folder, theme=THEME, css_paths=LOOKS)
+    has_folders = not service.is_public and credentials is None  # whoever asks is at this computer
+    page = build_page(pool, store, is_public=service.is_public, has_folders=has_folders)
+    routes = folder_routes(pool, store) if has_folders else None
+    return mounted(page, credentials, folder, routes, theme=THEME, css_paths=LOOKS, i18n=SAY)
 
 
-def mounted(page: "gr.Blocks", credentials: Credentials | None, folder: str, **looks: Any) -> "FastAPI":
-    """An application of ours that holds a page, with the guard before it; `folder` is where Gradio keeps uploads."""
+def mounted(
+    page: "gr.Blocks", credentials: Credentials | None, folder: str, routes: "APIRouter | None" = None, **looks: Any
+) -> "FastAPI":
+    """An application of ours that holds a page, with the guard before it; `folder` is where Gradio keeps uploads.
+
+    `routes` are those of the Folder tab, where it is there.
+    """
     import gradio as gr
     from fastapi import FastAPI
     from starlette.routing import Mount
 
     app = FastAPI(openapi_url=None)
+    if routes:
+        app.include_router(routes)
     page.state_session_capacity = PEOPLE
     gr.mount_gradio_app(
         app,
@@ -189,13 +202,13 @@ def mounted(page: "gr.Blocks", credentials: Credentials | None, folder: str, **l
         **looks,
     )
     (app.state.page,) = [route.app for route in app.routes if isinstance(route, Mount)]  # Gradio's own application
-    app.add_middleware(Guard, page=app.state.page, folder=folder)
+    app.add_middleware(Guard, page=app.state.page, folder=folder, own=FOLDERS if routes else {})
     return app
 
 
 @contextlib.contextmanager
-def running(app: "FastAPI", listener: socket.socket) -> Iterator[None]:
-    """Answers at an open port until the block ends.
+def running(app: Any, listener: socket.socket, **more: Any) -> Iterator[None]:
+    """Answers at an open port until the block ends; `more` are settings of Uvicorn.
 
     What a request says of its sender (X-Forwarded-For) is not believed.
     """
@@ -210,6 +223,7 @@ def running(app: "FastAPI", listener: socket.socket) -> Iterator[None]:
         log_level="warning",
         lifespan="on",
         timeout_graceful_shutdown=STOPPING,
+        **more,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -221,7 +235,8 @@ def running(app: "FastAPI", listener: socket.socket) -> Iterator[None]:
             time.sleep(0.01)
         yield
     finally:
-        app.state.page.stop_event.set()  # ends what an open page waits for
+        if page := getattr(app.state, "page", None):
+            page.stop_event.set()  # ends what an open page waits for
         server.should_exit = True
         thread.join(2 * STOPPING)
 
@@ -242,8 +257,7 @@ def public_link(service: Service) -> str | None:
 
 def greeting(service: Service, link: str | None, credentials: Credentials | None) -> str:
     """What the terminal says once the page is there."""
-    host = "localhost" if service.host in EVERYWHERE else service.host
-    lines = [f"The app is on {_address(host, service.port)}, Ctrl-C stops it."]
+    lines = [f"The app is on {address_of(service)}, Ctrl-C stops it."]
     if service.host in EVERYWHERE:
         lines.append(f"Others in this network reach it at {_address(own_address(), service.port)}.")
     if link:
@@ -265,6 +279,11 @@ def own_address() -> str:
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])
+
+
+def address_of(service: Service) -> str:
+    """Where this computer reaches it."""
+    return _address("localhost" if service.host in EVERYWHERE else service.host, service.port)
 
 
 def _address(host: str, port: int) -> str:

@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from captioning.app.texts import SAY
 from captioning.errors import CaptioningError
 from captioning.serving.pool import CaptionerPool
 from captioning.serving.session import CaptionSession, explained
@@ -67,5 +68,5 @@ def captioner_choice(pool: CaptionerPool) -> gr.Dropdown:
     """The choice of a bundle by what it is good for; hidden where there is only one."""
     choices = [(label, name) for name, label in pool.labels.items()]
     return gr.Dropdown(
-        choices, value=pool.names[0], label="Captioner", visible=len(choices) > 1, filterable=False, min_width=200
+        choices, value=pool.names[0], label=SAY("captioner"), visible=len(choices) > 1, filterable=False, min_width=200
     )

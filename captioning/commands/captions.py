@@ -1,9 +1,11 @@
 """Commands that caption: caption, undo, attention."""
 
 import argparse
+import datetime
 import functools
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import captioning
 from captioning.commands.arguments import (
@@ -17,7 +19,7 @@ from captioning.commands.arguments import (
 )
 from captioning.commands.loading import bundles_of, load, tell, tell_cascade
 from captioning.errors import CaptioningError
-from captioning.options import CaptionEngineOptions
+from captioning.options import CaptionEngineOptions, DecodeOptions
 from captioning.runtime.flags import Parser, add_group, from_flags
 
 
@@ -52,6 +54,11 @@ def _add_caption(command: Parser) -> None:
         choices=("skip", "overwrite", "append", "prepend"),
         help="what happens to captions already there; append and prepend: in sidecars, metadata (default: %(default)s)",
     )
+    command.add_argument(
+        "--per-image",
+        action="store_true",
+        help="a caption of its own for every picture of a burst and every copy; else they share that of the first",
+    )
     _add_text(command)
     _add_changes(command)
     command.add_argument(
@@ -71,6 +78,9 @@ def _add_text(command: Parser) -> None:
 
 def _add_changes(command: Parser) -> None:
     add = command.add_argument
+    add("--watch", action="store_true", help="caption new and changed pictures of folders until Ctrl-C")
+    seconds = "with --watch: seconds between looks; a picture must stay the same as long (default: %(default)s)"
+    add("--every", type=float, default=5.0, metavar="X", help=seconds)
     names = "name of XMP sidecars: photo.jpg.xmp or photo.xmp (default: %(default)s)"
     add("--xmp-name", default="full", choices=("full", "stem"), help=names)
     add("--keep-times", action="store_true", help="files whose metadata is written keep their times")
@@ -96,13 +106,20 @@ def _add_attention(command: Parser) -> None:
 
 
 def _caption(flags: argparse.Namespace) -> int:
-    from captioning.inference.folder import caption_folder, caption_images, find_images_in, require_confidence
-    from captioning.inference.writers import LeftOut, OutputOptions, open_writer
+    from captioning.inference.folder import caption_folder, find_images_in, require_confidence
+    from captioning.inference.left_out import LeftOut
+    from captioning.inference.watch import FolderWatch
+    from captioning.inference.writers import OutputOptions, open_writer
 
     engine = from_flags(flags, CaptionEngineOptions())
     given = {entry.name: getattr(flags, entry.name) for entry in fields(OutputOptions)}
     options = OutputOptions(**given | {"language": flags.language or ""})
-    images = find_images_in(flags.paths)
+    if flags.watch:
+        if engine.engine == "ray":
+            raise CaptioningError("--watch captions in this process; leave out --engine ray.")
+        watch, images = FolderWatch(flags.paths, flags.every), []
+    else:
+        watch, images = None, find_images_in(flags.paths)
     if engine.engine == "ray":
         from captioning.extras import ray_engine
 
@@ -113,20 +130,49 @@ def _caption(flags: argparse.Namespace) -> int:
     search = from_flags(flags, captioner.options)
     speaker = captioner.speaking(search.language) if hasattr(captioner, "speaking") else captioner
     require_confidence(speaker, search, options.threshold)
-    caption = functools.partial(caption_images, captioner, search=search, begin=flags.begin)
-    if engine.engine == "ray":
-        load_one = functools.partial(captioning.load, *bundles_of(flags), encoder_weights=flags.encoder_weights)
-        caption = functools.partial(
-            ray_engine.caption_images, load_one, search=search, workers=engine.workers, begin=flags.begin
-        )
+    caption = _captioning(flags, captioner, search, engine)
     with open_writer(options, several=search.num_captions > 1) as writer:
-        summary = caption_folder(caption, images, writer, LeftOut(options, writer))
-    if options.place or len(images) > 1 or summary.problems or summary.left_out:
+        left_out = LeftOut(options, writer)
+        if watch:
+            summary = _watch(flags, watch, caption, writer, left_out)
+        else:
+            summary = caption_folder(caption, images, writer, left_out)
+    if options.place or watch or len(images) > 1 or summary.problems or summary.left_out:
         tell(summary.text(options.place, options.left_out))
     tell_cascade(captioner)
     if summary.written and options.journal_path:
         tell(f"{PROGRAM} undo {options.journal_path} takes this back.")
     return 1 if summary.problems else 0
+
+
+def _captioning(flags: argparse.Namespace, captioner: Any, search: DecodeOptions, engine: CaptionEngineOptions) -> Any:
+    """The function that captions a list of images in batches."""
+    if engine.engine == "ray":
+        from captioning.extras import ray_engine
+
+        load_one = functools.partial(captioning.load, *bundles_of(flags), encoder_weights=flags.encoder_weights)
+        return functools.partial(
+            ray_engine.caption_images, load_one, search=search, workers=engine.workers, begin=flags.begin
+        )
+    from captioning.inference.folder import caption_images
+    from captioning.inference.sharing import SharedCaptions
+
+    shared = None if flags.per_image or flags.attention else SharedCaptions()
+    return functools.partial(caption_images, captioner, search=search, begin=flags.begin, shared=shared)
+
+
+def _watch(flags: argparse.Namespace, watch: Any, caption: Any, writer: Any, left_out: Any) -> Any:
+    """Captions what arrives until it is stopped, and says so."""
+    from captioning.inference.watch import Watcher
+
+    tell(f"watching {', '.join(map(str, flags.paths))}; Ctrl-C ends it.")
+    report = functools.partial(_report, place=left_out.place, listed=left_out.path)
+    watcher = Watcher(caption, writer, left_out, report, changes_pictures=flags.metadata)
+    return watcher.run(watch, flags.every, tell)
+
+
+def _report(summary: Any, place: str, listed: Path | None) -> None:
+    tell(f"{datetime.datetime.now():%H:%M:%S}: {summary.text(place, listed)}")
 
 
 def _undo(flags: argparse.Namespace) -> int:
@@ -178,6 +224,7 @@ CAPTION = Command(
         "holiday/ --metadata --suffix ' (machine-written)'      # into the pictures' own metadata",
         "holiday/ --sidecar --format xmp --if-exists append     # photo.jpg.xmp, for Lightroom or digiKam",
         "holiday/ --output captions.csv --min-confidence 0.7   # less sure ones go to captions-left-out.csv",
+        "holiday/ --metadata --watch                    # and what arrives there from now on, until Ctrl-C",
         "/shared/photos --output captions.jsonl --engine ray   # by the workers of a Ray cluster",
     ),
     add=_add_caption,

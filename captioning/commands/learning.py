@@ -99,12 +99,15 @@ def _check(flags: argparse.Namespace) -> int:
 
 def _calibrate(flags: argparse.Namespace) -> int:
     from captioning.evaluation.calibration import calibrate_bundle
+    from captioning.evaluation.label_scale import calibrate_labels
     from captioning.evaluation.scoring import images_of
 
     dataset, _ = dataset_of(flags)
-    [folder], images = flags.bundle, images_of(dataset, flags.split)
-    measured, problems = calibrate_bundle(Path(folder), load(flags), images, data=dataset.name)
+    [folder], images, captioner = flags.bundle, images_of(dataset, flags.split), load(flags)
+    measured, problems = calibrate_bundle(Path(folder), captioner, images, data=dataset.name)
     print(f"{folder}: {measured.text()}, on {len(images) - len(problems):,} images of {dataset.name}, {flags.split}")
+    labels = calibrate_labels(Path(folder), captioner, images)
+    print(f"{folder}: {labels.text() if labels else 'no labels, too few images whose captions agree on a noun'}")
     tell_left_out(problems, len(images))
     return 0
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from captioning.commands.arguments import Command, add_encoder_weights, add_engine, add_offline
+from captioning.commands.arguments import Command, add_captioners, add_encoder_weights, add_engine
 from captioning.runtime.flags import Parser
 
 
@@ -11,14 +11,7 @@ def _add_app(command: Parser) -> None:
     add = command.add_argument
     add("--bundle", nargs="+", type=Path, metavar="FOLDER", help="bundles to offer (default: all in --artifacts)")
     add("--artifacts", type=Path, default=Path("artifacts"), help="folder of the bundles (default: %(default)s)")
-    add(
-        "--captioner",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="also offer these: blip, blip2, git, vit-gpt2, florence-2, a folder or a hub name, or NAME,NAME",
-    )
-    add_offline(command)
+    add_captioners(command)
     add_encoder_weights(command)
     add_engine(command)
     add("--host", help="0.0.0.0: everybody in the network (default: GRADIO_SERVER_NAME, else 127.0.0.1)")

@@ -44,13 +44,15 @@ def _add_compare(command: Parser) -> None:
         "folders of bundles, their scores.json with predictions-*.jsonl beside, or predictions files (.jsonl) alone; "
         "with --data also the names that --captioner takes"
     )
-    command.add_argument("first", type=Path, metavar="CARD", help=cards)
-    command.add_argument("others", type=Path, metavar="CARD", nargs="+", help="all are compared with the first")
+    command.add_argument("first", type=Path, metavar="CARD", nargs="?", help=cards)
+    command.add_argument("others", type=Path, metavar="CARD", nargs="*", help="all are compared with the first")
     command.add_argument("--split", default="", choices=SPLITS, help="default: test, or dev where there is no test")
     command.add_argument("--captions", action="store_true", help="also every image's captions, below its references")
     command.add_argument(
         "--data", default="", metavar="PATH", help="caption and score these captioned images with every bundle first"
     )
+    about = "tell which captioner people prefer, from what captioning serve or app kept; no CARD then"
+    command.add_argument("--feedback", type=Path, nargs="+", metavar="DATABASE", help=about)
     add_columns(command)
     add_encoder_weights(command)
     add_engine(command)
@@ -81,7 +83,13 @@ def _evaluate(flags: argparse.Namespace) -> int:
 
 def _compare(flags: argparse.Namespace) -> int:
     from captioning.evaluation.compare import caption_and_score, compare, report
+    from captioning.evaluation.people import compare_feedback
 
+    if flags.feedback and not flags.first:
+        print(compare_feedback(flags.feedback))
+        return 0
+    if flags.feedback or not flags.others:
+        flags.refuse("give two or more of CARD, or --feedback DATABASE alone")
     paths = [flags.first, *flags.others]
     if not flags.data:
         print(compare(paths, flags.split, captions=flags.captions))
@@ -120,6 +128,7 @@ COMPARE = Command(
         "flickr8k blip git --data my-pictures           # beside large published models",
         "new/scores.json old/scores.json older/scores.json --split dev",
         "mine.jsonl blip.jsonl --captions               # predictions of evaluate, or of another program",
+        "--feedback feedback/feedback.db                # what people said while captioning serve --split ran",
     ),
     add=_add_compare,
     run=_compare,

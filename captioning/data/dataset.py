@@ -16,6 +16,7 @@ from pathlib import Path
 from captioning.data.formats import (
     IMAGE_SUFFIX,
     MAX_JSON,
+    RAW_SUFFIX,
     Problem,
     Row,
     Source,
@@ -132,7 +133,12 @@ def require_one_language(dataset: Dataset) -> None:
 
 def find_images(folder: Path) -> list[Path]:
     """Return the files below `folder` that are called like pictures, hidden ones apart."""
-    return [file for file in _walk(folder) if IMAGE_SUFFIX.search(file.name)]
+    return [file for file in _walk(folder) if is_called_like_a_picture(file.name)]
+
+
+def is_called_like_a_picture(name: str) -> bool:
+    """Whether a file's name ends as those of pictures do, or of the raw files of cameras."""
+    return bool(IMAGE_SUFFIX.search(name) or RAW_SUFFIX.search(name))
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -4,13 +4,11 @@ A row is committed after its image copy is on the disk. So a kill may leave a co
 a copy.
 """
 
-import contextlib
 import hashlib
 import io
 import json
 import re
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from captioning.data.database import Database, Layout
 from captioning.data.tokenizer import normalise
 from captioning.errors import DataError, StorageError
 from captioning.runtime.files import atomic_write, explain_disk_errors
@@ -28,7 +27,6 @@ MARK, FORMAT = 0x43415054, 1  # application id and format version in the databas
 MAX_TEXT = 500  # characters of a correction or a comment
 MAX_ENTRIES = 20_000  # about 3 GB with their image copies
 LONGEST_SIDE = 1024
-TIMEOUT = 30  # seconds that a writer waits for the lock
 
 TABLES = (
     "CREATE TABLE feedback (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, image_sha256 TEXT NOT NULL, "
@@ -46,14 +44,7 @@ INSERT = """INSERT INTO feedback (time, image_sha256, bundle, caption, options, 
     VALUES (:time, :image_sha256, :bundle, :caption, :options, :rating, :correction, :comment)"""
 
 CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-REASONS = {
-    sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_READONLY: "it is read-only",
-    sqlite3.SQLITE_CANTOPEN: "it, or its folder, cannot be opened for writing",
-    sqlite3.SQLITE_BUSY: "another program holds its lock",
-    sqlite3.SQLITE_NOTADB: "it is not a database",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; restore a backup",
-}
+LAYOUT = Layout("feedback", MARK, FORMAT, TABLES)
 
 Captions = dict[Path, list[str]]
 
@@ -77,12 +68,9 @@ class FeedbackStore:
     """The feedback in one database. Threads and processes may use it concurrently."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        self._database = Database(path, LAYOUT)
+        self.path = self._database.path
         self.images = self.path.with_name(f"{self.path.name}-images")
-        with explain_disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._writing() as database:
-            _check_or_create(database, self.path)
         self._remove_leftovers()
 
     def add(
@@ -103,7 +91,7 @@ class FeedbackStore:
         time, name, settings = datetime.now(UTC).isoformat(timespec="seconds"), _hash(image), json.dumps(options)
         feedback = Feedback(0, time, name, bundle, caption, json.loads(settings), rating, correction, comment)
         picture = _jpeg(image)
-        with self._writing() as database:
+        with self._database.writing() as database:
             if database.execute("SELECT count(*) FROM feedback").fetchone()[0] >= MAX_ENTRIES:
                 raise StorageError(f"{self.path} is full with {MAX_ENTRIES:,} entries; export and delete some.")
             if not self._copy(name).exists():
@@ -115,7 +103,7 @@ class FeedbackStore:
     def delete(self, ids: Iterable[int]) -> int:
         """Removes entries, and image copies that no other entry needs. Returns the number of entries removed."""
         chosen = [(int(number),) for number in ids]
-        with self._writing() as database:
+        with self._database.writing() as database:
             database.executemany(
                 "INSERT OR IGNORE INTO leftover SELECT image_sha256 FROM feedback WHERE id = ?", chosen
             )
@@ -148,7 +136,7 @@ class FeedbackStore:
     ) -> Sequence[Feedback]:
         """The matching entries, newest first. `text` is searched in captions, corrections and comments."""
         filters = {"bundle": bundle, "least_rating": least_rating, "most_rating": most_rating, "corrected": corrected}
-        with self._connected() as database:
+        with self._database.connected() as database:
             database.create_function("folded", 1, str.casefold, deterministic=True)
             rows = database.execute(FIND, filters | {"text": text, "limit": limit}).fetchall()
         return [Feedback(**dict(row) | {"options": json.loads(row["options"])}) for row in rows]
@@ -163,52 +151,11 @@ class FeedbackStore:
         return self.images / f"{name}.jpg"
 
     def _remove_leftovers(self) -> None:
-        with self._writing() as database, explain_disk_errors(self.images):
+        with self._database.writing() as database, explain_disk_errors(self.images):
             orphans = database.execute("SELECT image_sha256 FROM leftover EXCEPT SELECT image_sha256 FROM feedback")
             for (name,) in orphans.fetchall():
                 self._copy(name).unlink(missing_ok=True)
             database.execute("DELETE FROM leftover")
-
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with contextlib.closing(sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None)) as database:
-                database.row_factory = sqlite3.Row
-                database.execute("PRAGMA synchronous = FULL")  # commits survive a power cut
-                yield database
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
-            raise StorageError(
-                f"{self.path} could not be used: {REASONS.get(code, error)}; nothing that was there is lost."
-            ) from error
-        except (UnicodeEncodeError, OverflowError) as error:
-            raise DataError(
-                f"The text has an invalid character, or a number is too large ({error}); type it again."
-            ) from error
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One exclusive transaction. An error in the block rolls it back."""
-        with self._connected() as database:
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            database.execute("COMMIT")
-
-
-def _check_or_create(database: sqlite3.Connection, path: Path) -> None:
-    mark, form, tables = (
-        database.execute(question).fetchone()[0]
-        for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-    )
-    if not (mark or form or tables):
-        for statement in (*TABLES, f"PRAGMA application_id = {MARK}", f"PRAGMA user_version = {FORMAT}"):
-            database.execute(statement)
-    elif mark != MARK:
-        raise StorageError(f"{path} is another program's database; choose another file for the feedback.")
-    elif form != FORMAT:
-        raise StorageError(
-            f"{path} has format {form}, this version reads format {FORMAT}; update captioning, or choose another file."
-        )
 
 
 def _check_feedback(rating: int | None, correction: str, comment: str) -> None:

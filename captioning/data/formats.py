@@ -25,6 +25,7 @@ CAPTION_COLUMNS = (
 SPLIT_COLUMNS = ("split", "subset", "partition")
 LANGUAGE_COLUMNS = ("language", "lang", "locale")
 IMAGE_SUFFIX = re.compile(r"\.(jpe?g|jpe|jfif|png|gif|bmp|webp|heic|heif|avif|tiff?)$", re.IGNORECASE)
+RAW_SUFFIX = re.compile(r"\.(cr2|cr3|nef|nrw|arw|srf|sr2|dng|orf|rw2|raf|pef|srw|x3f)$", re.IGNORECASE)  # of cameras
 CAPTION_FILES = (".txt", ".csv", ".tsv", ".token", ".json", ".jsonl")
 LIKELY_NAMES = ("token", "caption", "metadata", "dataset", "results", "annotation")
 SPLIT_WORDS = {"train": "train", "training": "train", "restval": "train", "test": "test", "testing": "test"}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from captioning.data.image_blocks import MAX_FILE, NOTE, Blocks, damaged, too_many_bytes, unsupported
+from captioning.data.image_raw import is_raw, preview_of
 from captioning.data.image_tiff import keep_tiff
 from captioning.errors import ImageError
 
@@ -55,14 +56,18 @@ FOREIGN_MAGIC = {
 def open_blocks(file: BinaryIO, name: str) -> tuple[str, Blocks]:
     """Return the format, as Pillow calls it, of a file that can seek, and its blocks: those for Pillow are in `kept`.
 
-    Raises ImageError for what is no picture, is damaged, or would take too much time or memory.
+    Of a camera's raw file they are those of its JPEG preview. Raises ImageError for what is no picture, is damaged, or
+    would take too much time or memory.
     """
     blocks = Blocks(file, name)
     head = file.read(64)
     file.seek(0)
-    kind = _kind(head, name)
     if blocks.size > MAX_FILE:
         raise too_many_bytes(name, blocks.size)
+    if is_raw(blocks):
+        kind, blocks = "JPEG", preview_of(blocks)
+    else:
+        kind = _kind(head, name)
     KEEPERS[kind](blocks)
     blocks.kept.seek(0)
     return kind, blocks

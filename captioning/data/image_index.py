@@ -1,6 +1,6 @@
-"""Facts about image files: whether they open, and which are copies of each other; remembered between runs.
+"""Facts about image files: whether they open, which are copies of each other, which show one scene.
 
-It knows nothing of captions or splits.
+Facts about files are remembered between runs. Captions and splits are no matter of this module.
 """
 
 import base64
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from captioning.data.images import open_image, read_image
@@ -22,6 +23,9 @@ AHEAD = 256  # images
 CELLS = 16  # to a side; each has a mean colour
 ALIKE = 30  # levels of 256; of copies saved anew 99 % differ by 25 at most, other scenes by 38, photographs by 65
 ALIKE_SHARE = 1 / 4  # of a picture's own range of levels, which in fog, at night or on a page of text is a small one
+SAME_SCENE = 24  # levels, of means of 3 x 3 cells; of a burst's pictures 96 % differ by less, other scenes by 34
+SAME_SCENE_SHARE = 1 / 8  # of a picture's own range of levels
+SCENES = 20_000  # remembered; older ones are forgotten, so that the memory stays below 30 MB
 Key = tuple[str, int, int]  # absolute path, size in bytes, time of change in ns
 
 
@@ -56,6 +60,49 @@ class DuplicateFinder:
             near = near[np.abs(levels[near] - level) <= alike]
         differences = np.abs(self._cells[near].astype(np.int16) - cells).max(axis=(1, 2, 3))
         return self._images[near[differences.argmin()]] if differences.min(initial=256) <= alike else None
+
+
+class SceneIndex:
+    """Finds among the scenes seen so far the one that a picture shows, as the next of a burst or a copy does.
+
+    A picture is compared with the first one of each scene, so that a slow pan does not become one scene.
+    """
+
+    def __init__(self) -> None:
+        self._means = np.zeros((SCENES, (CELLS - 2) ** 2 * 3), np.uint8)
+        self._few = np.zeros((len(range(0, CELLS - 2, 3)) ** 2 * 3, SCENES), np.uint8)
+        self._count = 0
+
+    def number_of(self, pixels: np.ndarray) -> tuple[int, bool]:
+        """Return the number of the scene that (size, size, 3) pixels show, and whether it is a new one."""
+        means = _scene_means(pixels)
+        place = self._find(means)
+        if place is not None:  # the last scene of all that were put there
+            return self._count - 1 - (self._count - 1 - place) % SCENES, False
+        number, place = self._count, self._count % SCENES
+        self._means[place], self._few[:, place] = means.ravel(), _few(means)
+        self._count += 1
+        return number, True
+
+    def _find(self, means: np.ndarray) -> int | None:
+        alike = min(SAME_SCENE, SAME_SCENE_SHARE * int(np.ptp(means, axis=(0, 1)).max()))
+        near = np.arange(min(self._count, SCENES))
+        for levels, level in zip(self._few, _few(means), strict=True):
+            near = near[np.abs(levels[near].astype(np.int16) - level) <= alike]
+        differences = np.abs(self._means[near].astype(np.int16) - means.ravel()).max(axis=1, initial=0)
+        return int(near[differences.argmin()]) if differences.min(initial=256) <= alike else None
+
+
+def _scene_means(pixels: np.ndarray) -> np.ndarray:
+    """The mean colours of all 3 x 3 neighbouring cells, (14, 14, 3): a step aside changes them little."""
+    cells = np.asarray(Image.fromarray(pixels).resize((CELLS, CELLS), Image.Resampling.BOX), np.float32)
+    columns = cells[:, :-2] + cells[:, 1:-1] + cells[:, 2:]
+    return np.rint((columns[:-2] + columns[1:-1] + columns[2:]) / 9).astype(np.uint8)
+
+
+def _few(means: np.ndarray) -> np.ndarray:
+    """Some of them, that tell most scenes apart."""
+    return means[::3, ::3].ravel()
 
 
 def index_images(images: Sequence[Path], cache: Path | None = None, progress: bool = True) -> dict[Path, ImageFacts]:

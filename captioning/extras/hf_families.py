@@ -92,6 +92,9 @@ def _encoder_decoder_attend(model: Any, inputs: Mapping[str, Any], row: int, tok
 def _blip2_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
     import torch
 
+    begin = model.config.text_config.bos_token_id
+    if not bool((ids[:, 0] == begin).all()):  # the words are generated after it
+        ids, mask = (torch.nn.functional.pad(each, (1, 0), value=value) for each, value in ((ids, begin), (mask, 1)))
     count = model.config.num_query_tokens
     images = torch.full((len(ids), count), model.config.image_token_index, dtype=torch.long, device=ids.device)
     hidden = torch.full_like(images, -100)

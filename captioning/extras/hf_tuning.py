@@ -58,14 +58,15 @@ class Tuner:
             loss = self._loss(pairs, np.random.default_rng((options.seed, number)))
             if loss is None:
                 return math.nan
-            if not math.isfinite(float(loss)):
-                raise TrainingError(f"The loss is {float(loss)} at step {number}; lower --learning-rate.")
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(f"The loss is {value} at step {number}; lower --learning-rate.")
             self.optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.weights.values(), options.clip_norm)
             self.optimizer.step()
         self.model.eval()
-        return float(loss)
+        return value
 
     def loss(self, pairs: Sequence[Pair]) -> float:
         """The loss on these pairs, whose images are taken as they are; NaN where none can be read."""

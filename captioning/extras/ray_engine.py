@@ -111,7 +111,7 @@ def spread(begin: Callable[[], Work], tasks: Sequence[Task], workers: int = 0) -
     """Yield each task with its result, in any order. Every worker calls `begin` once to get its work function."""
     if not tasks:
         return
-    with _connected() as ray:
+    with connected() as ray:
         machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         workers = min(workers or max(1, sum(cores // CORES for cores in machines)), len(tasks))
         cores = cores_each(workers, machines)
@@ -163,10 +163,10 @@ def _environment(cores: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _connected() -> Iterator[ModuleType]:
+def connected() -> Iterator[ModuleType]:
     """Ray, connected to the cluster at RAY_ADDRESS, else to one running on this machine, else to a new local one."""
     ray = require_ray()
-    for name in ("ray", "ray.data"):
+    for name in ("ray", "ray.data", "ray.serve"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False

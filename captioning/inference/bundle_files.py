@@ -65,10 +65,11 @@ def describe(folder: Path, *others: Path) -> Description:
     """The name of a bundle, the licence and the size of its weights; of an ensemble those of all its members."""
     folders = [folder, *others]
     config = read_config(folder)
-    about = config.get("about") if isinstance(config.get("about"), dict) else {}
+    about = config.get("about")
+    data = str(about.get("data")) if isinstance(about, dict) else ""
     size = sum((each / WEIGHTS).stat().st_size for each in folders if (each / WEIGHTS).is_file())
     name = " + ".join(each.resolve().name for each in folders)
-    return Description(name, LICENCES.get(str(about.get("data")), ""), size, tuple(config.get("languages") or ()))
+    return Description(name, LICENCES.get(data, ""), size, tuple(config.get("languages") or ()))
 
 
 def _sum(config: dict[str, Any]) -> str:

@@ -111,6 +111,13 @@ def calibrate(folder: Path, calibration: Calibration | None, known: Familiarity 
         atomic_write(folder / CONFIG, config_text(config))
 
 
+def write_labels(folder: Path, record: dict[str, Any]) -> None:
+    """Replaces what a bundle holds for labels; see labels.py."""
+    config = read_config(folder) | {"labels": record}
+    with explain_disk_errors(folder):
+        atomic_write(folder / CONFIG, config_text(config))
+
+
 def made_with() -> dict[str, str]:
     """The versions of the libraries, and the commit of this code where it runs from a git checkout."""
     import keras

@@ -26,8 +26,8 @@ class Caption:
     `confidence` is the calibrated probability that it is as good as an acceptable human caption (see confidence.py).
     It is None where the bundle has no calibration or the search was not a beam search. `familiar` is False for an image
     unlike those that the confidence was measured on, None where that is unknown. `language` is that of the text, ""
-    where the bundle does not state one. Where `calibrated` is False, as with published models, the confidence is the
-    mean probability of the caption's tokens. Such a caption is never called sure.
+    where the bundle does not state one. `shared`: it was found for another picture of the same scene. `calibrated` is
+    False for published models: the confidence is the mean probability of the caption's tokens, and never calls it sure.
     """
 
     text: str
@@ -37,6 +37,7 @@ class Caption:
     confidence: float | None = None
     familiar: bool | None = None
     language: str = ""
+    shared: bool = False
     calibrated: bool = True
 
     @property

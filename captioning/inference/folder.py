@@ -13,14 +13,17 @@ from tqdm import tqdm
 from captioning.data.dataset import find_images
 from captioning.data.images import read_image
 from captioning.errors import CaptioningError, DataError, ImageError
-from captioning.inference.protocol import AnyCaptioner, EncodesApart
+from captioning.inference.left_out import LeftOut
+from captioning.inference.protocol import AnyCaptioner, EncodesApart, encodes_apart
 from captioning.inference.records import REASONS, name_of
-from captioning.inference.writers import CaptionWriter, LeftOut
+from captioning.inference.sharing import SharedCaptions
+from captioning.inference.writers import CaptionWriter
 from captioning.options import DecodeOptions
 from captioning.runtime.read_ahead import map_ahead
 
 BATCH = 64
 AT_ONCE = 8  # images that a captioner without an encoder of its own is handed
+LARGEST_BATCH = 256  # with images that cannot be read, or share the caption of another one
 LISTED = 20  # captions of too low a confidence that a summary shows
 
 
@@ -45,6 +48,7 @@ class Summary:
     unfamiliar: int = 0  # of those written
     not_calibrated: int = 0  # of those written: with a confidence that is not calibrated
     unknown: int = 0  # of those written: without a confidence
+    shared: int = 0  # of those written: found for another picture of the same scene
     problems: list[str] = field(default_factory=list)  # a sentence for each image that has no caption
     left_out: list[str] = field(default_factory=list)  # a line for each caption of too low a confidence
 
@@ -61,6 +65,8 @@ class Summary:
         for count, says in ((self.not_calibrated, "confidence not calibrated"), (self.unknown, "confidence unknown")):
             if count:
                 parts.append(("" if count == self.written else f"{count:,} with ") + says)
+        if self.shared:
+            parts.append(f"{self.shared:,} shared with a similar picture")
         if missing:
             parts.append(f"{missing:,} left out")
         shown = self.left_out[:LISTED] if left_out else self.left_out
@@ -82,15 +88,21 @@ def caption_folder(
     images: Sequence[Path],
     writer: CaptionWriter,
     left_out: LeftOut | None = None,
+    summary: Summary | None = None,
 ) -> Summary:
     """Adds to the writer the captions of the images it does not hold; those of too low a confidence go to `left_out`.
 
-    `caption` yields batches of the images it is handed, as `caption_images` does, in any order.
+    `caption` yields batches of the images it is handed, as `caption_images` does, in any order. A `summary` that is
+    handed in has the counts of a run that is interrupted too.
     """
     done = [image for image in images if image in writer]
     known = set(done)
     rest = [image for image in images if image not in known and not (left_out and image in left_out)]
-    summary = Summary(known=len(done))
+    refused = {image: sentence for image in rest if (sentence := writer.refusal(image))}
+    rest = [image for image in rest if image not in refused]
+    summary = summary or Summary()
+    summary.known += len(done)
+    summary.problems += refused.values()
     with tqdm(desc="captions", total=len(images), initial=len(images) - len(rest), unit="image", disable=None) as bar:
         for batch in caption(rest):
             _add(batch, writer, left_out, summary)
@@ -111,7 +123,9 @@ def _add(batch: dict[Path, Any], writer: CaptionWriter, left_out: LeftOut | None
     refused = writer.add(captions)
     summary.problems += refused.values()
     summary.written += len(captions) - len(refused)
-    verdicts = [each.verdict for image, each in captions.items() if image not in refused]
+    written = [each for image, each in captions.items() if image not in refused]
+    summary.shared += sum(each.shared for each in written)
+    verdicts = [each.verdict for each in written]
     summary.not_sure += verdicts.count("not sure")
     summary.unfamiliar += verdicts.count("unfamiliar")
     summary.not_calibrated += verdicts.count("not calibrated")
@@ -135,12 +149,19 @@ def require_confidence(captioner: Any, search: DecodeOptions, threshold: float) 
 
 
 def caption_images(
-    captioner: AnyCaptioner, images: Iterable[Path], search: DecodeOptions, begin: str = ""
+    captioner: AnyCaptioner,
+    images: Iterable[Path],
+    search: DecodeOptions,
+    begin: str = "",
+    shared: SharedCaptions | None = None,
 ) -> Iterator[dict[Path, Any]]:
-    """Batches of images: the Caption of each, or why it cannot be read; `begin` holds the words that all begin with."""
+    """Batches of images: the Caption of each, or why it cannot be read; `begin` holds the words that all begin with.
+
+    With `shared`, further pictures of a scene get the caption of its first one, where the captioner encodes them apart.
+    """
     prefix = {"begin": begin} if begin else {}
-    if isinstance(captioner, EncodesApart):
-        yield from _caption_apart(captioner, images, search, **prefix)
+    if encodes_apart(captioner):
+        yield from _caption_apart(captioner, images, search, shared, **prefix)
         return
     remaining = iter(images)
     while batch := list(itertools.islice(remaining, AT_ONCE)):
@@ -148,34 +169,54 @@ def caption_images(
 
 
 def _caption_apart(
-    captioner: EncodesApart, images: Iterable[Path], search: DecodeOptions, **prefix: str
+    captioner: EncodesApart, images: Iterable[Path], search: DecodeOptions, shared: SharedCaptions | None, **prefix: str
 ) -> Iterator[dict[Path, Any]]:
     """Batches of 64 readable images, the last one of fewer.
 
-    The next batch is encoded while the captions of one are searched for.
+    The next batch is encoded while the captions of one are searched for. With `shared`, further pictures of a scene get
+    the caption of its first one, and count for no batch.
     """
 
-    def encode(batch: dict[Path, Any]) -> np.ndarray | None:
-        pixels = [read for read in batch.values() if isinstance(read, np.ndarray)]
-        return captioner.features(pixels, search) if pixels else None
+    def encode(batch: "_Batch") -> np.ndarray | None:
+        return captioner.features(list(batch.pixels.values()), search) if batch.pixels else None
 
-    batches = _batches(read_ahead(images, captioner.image_size))
+    batches = _batches(read_ahead(images, captioner.image_size), shared)
     for batch, features in map_ahead(encode, batches, 1, threads=1):
-        readable = [image for image, read in batch.items() if isinstance(read, np.ndarray)]
-        captions = [] if features is None else captioner.caption_features(features, search, **prefix)
-        yield batch | dict(zip(readable, captions, strict=True))
+        found = [] if features is None else captioner.caption_features(features, search, **prefix)
+        captions = dict(zip(batch.pixels, found, strict=True))
+        yield batch.answers | captions | _of_scenes(batch, captions, shared)
 
 
-def _batches(images: Iterable[tuple[Path, Any]]) -> Iterator[dict[Path, Any]]:
-    batch: dict[Path, Any] = {}
-    readable = 0
+def _of_scenes(batch: "_Batch", captions: dict[Path, Any], shared: SharedCaptions | None) -> dict[Path, Any]:
+    """The captions of the images whose scene had one, and those of new scenes noted."""
+    if not shared:
+        return {}
+    for image, caption in captions.items():
+        shared.add(batch.scenes[image], caption)
+    return {image: shared.caption_of(scene) for image, scene in batch.scenes.items() if image not in captions}
+
+
+@dataclass
+class _Batch:
+    answers: dict[Path, Any] = field(default_factory=dict)  # every image in order: why it cannot be read, or None yet
+    pixels: dict[Path, np.ndarray] = field(default_factory=dict)  # of the images to caption
+    scenes: dict[Path, int] = field(default_factory=dict)  # of the readable images, where captions are shared
+
+
+def _batches(images: Iterable[tuple[Path, Any]], shared: SharedCaptions | None) -> Iterator[_Batch]:
+    batch, count, to_caption = _Batch(), 0, 0
     for image, read in images:
-        batch[image] = read
-        readable += isinstance(read, np.ndarray)
-        if readable == BATCH:
+        batch.answers[image] = None if isinstance(read, np.ndarray) else read
+        if isinstance(read, np.ndarray):
+            batch.scenes[image], is_new = shared.scene_of(read) if shared else (0, True)
+            if is_new:
+                batch.pixels[image] = read
+                to_caption += 1
+        count += 1
+        if to_caption == BATCH or count == LARGEST_BATCH:
             yield batch
-            batch, readable = {}, 0
-    if batch:
+            batch, count, to_caption = _Batch(), 0, 0
+    if batch.answers:
         yield batch
 
 

@@ -1,7 +1,7 @@
 """What every captioner offers, ours or a published one; whatever captions, scores or serves needs no more of it."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -31,7 +31,6 @@ class AnyCaptioner(Protocol):
         """Its name, its licence, its size and its languages."""
 
 
-@runtime_checkable
 class EncodesApart(Protocol):
     """A captioner that encodes images apart from captioning them, so that one batch is read while another is said."""
 
@@ -44,6 +43,11 @@ class EncodesApart(Protocol):
         self, features: np.ndarray, options: DecodeOptions | None = None, **settings: Any
     ) -> list[Caption]:
         """The captions for these features."""
+
+
+def encodes_apart(captioner: Any) -> TypeGuard[EncodesApart]:
+    """Whether a captioner encodes images apart from captioning them."""
+    return hasattr(captioner, "caption_features")
 
 
 def shows_attention(caption: Caption) -> bool:

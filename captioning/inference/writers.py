@@ -2,9 +2,10 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm import tqdm
 
 from captioning.errors import CaptioningError, DataError
-from captioning.inference.confidence import SURE, verdict_of
+from captioning.inference.confidence import SURE
 from captioning.inference.metadata.changes import Rewriter, read_texts
 from captioning.inference.metadata.journal import DEFAULT_JOURNAL, Journal
 from captioning.inference.metadata.writer import MetadataWriter
@@ -22,7 +23,6 @@ from captioning.inference.records import (
     READ,
     WRITTEN,
     Record,
-    csv_cells,
     csv_header,
     json_line,
     name_of,
@@ -58,6 +58,7 @@ class OutputOptions:
     prefix: str = ""
     suffix: str = ""
     language: str = ""  # asked for: captions are written with their language
+    watch: bool = False  # captions are written until somebody stops it
 
     @property
     def kind(self) -> str:
@@ -132,6 +133,7 @@ class OutputOptions:
                 f"--if-exists {self.if_exists} is for text sidecars, XMP and --metadata; use skip or overwrite.",
             ),
             (not self.attention or kind in ("json", "jsonl"), "--attention needs --format json or jsonl."),
+            (not self.watch or kind != "json" or self.sidecar, "--watch cannot write a .json; use .jsonl or .csv."),
             (0 <= self.threshold <= 1, f"--min-confidence {self.min_confidence} cannot be used: 0 to 1 was expected."),
         ):
             if not is_right:
@@ -140,9 +142,17 @@ class OutputOptions:
 
 
 class CaptionWriter(Protocol):
-    """What holds captions: an image in it is done; `add` returns a sentence for each image that it refuses."""
+    """What holds captions: an image in it is done; `add` returns a sentence for each image that it refuses.
+
+    `forget` is told the images that have changed since: captions of this run that are still there will be replaced.
+    `refusal` says why an image will not get a caption, where that is known before; it is empty otherwise.
+    """
 
     def __contains__(self, image: Path) -> bool: ...
+
+    def forget(self, images: Sequence[Path]) -> None: ...
+
+    def refusal(self, image: Path) -> str: ...
 
     def add(self, captions: Mapping[Path, Any]) -> dict[Path, str]: ...
 
@@ -157,7 +167,7 @@ def open_writer(options: OutputOptions, *, several: bool) -> Iterator[CaptionWri
     elif not options.output:
         yield _Terminal(options, several)
     elif options.kind != "json":
-        yield _Lines(options.output, options, several)
+        yield LinesWriter(options.output, options, several)
     else:
         with _written_whole(options.output, options, several) as writer:
             yield writer
@@ -172,7 +182,8 @@ def _open_journal(options: OutputOptions) -> Iterator[Journal | None]:
     journal = Journal(options.journal_path, options.settings)
     try:
         yield journal
-        journal.finish()
+        if not options.watch:  # the next start goes on
+            journal.finish()
     finally:
         journal.close()
 
@@ -191,7 +202,7 @@ def _written_whole(output: Path, options: OutputOptions, several: bool) -> Itera
         part.unlink(missing_ok=True)
     elif output.exists():
         before = _records_of(output)
-    writer = _Lines(part, options, several)
+    writer = LinesWriter(part, options, several)
     writer.done |= before.keys()
     yield writer
     if part.exists():
@@ -220,6 +231,13 @@ class _Writer:
         self._columns: dict[str, Any] = {"several": several, "language": bool(options.language)}
         self._header = csv_header(**self._columns) if options.kind == "csv" else ""
 
+    def forget(self, images: Sequence[Path]) -> None:
+        """Lets captions of images that have changed be written anew; what is printed stays."""
+
+    def refusal(self, image: Path) -> str:
+        """Nothing: a caption can be written of every image."""
+        return ""
+
     def _record(self, image: Path, caption: "Caption") -> Record:
         options = self._options
         kinds = {"several": self._several, "attention": options.attention, "language": bool(options.language)}
@@ -241,7 +259,7 @@ class _Terminal(_Writer):
         return {}
 
 
-class _Lines(_Writer):
+class LinesWriter(_Writer):
     """A file to which each batch adds lines; those of an earlier run are kept."""
 
     def __init__(self, path: Path, options: OutputOptions, several: bool) -> None:
@@ -272,6 +290,18 @@ class _Lines(_Writer):
     def __contains__(self, image: Path) -> bool:
         return name_of(image) in self.done
 
+    def forget(self, images: Sequence[Path]) -> None:
+        """Removes the lines of these images."""
+        names = set(map(name_of, images)) & self.done
+        if not names:
+            return
+        lines = whole_lines(self._path)
+        head = [next(lines)] if self._header else []
+        data = "".join([*head, *(line for line in lines if READ[self._options.kind](line) not in names)]).encode()
+        atomic_write(self._path, data)
+        self._end = len(data)
+        self.done -= names
+
     def add(self, captions: Mapping[Path, Any]) -> dict[Path, str]:
         records = [self._fitting(image, caption) for image, caption in captions.items()]
         data = (("" if self._end else self._header) + self._lines(records)).encode()
@@ -281,6 +311,7 @@ class _Lines(_Writer):
                 file.truncate(self._end)
                 file.write(data)
         self._end += len(data)
+        self.done.update(map(name_of, captions))
         return {}
 
     def _fitting(self, image: Path, caption: "Caption") -> Record:
@@ -298,12 +329,22 @@ class _Sidecars(_Writer):
         super().__init__(options, several)
         self._owners: dict[Path, Path] = {}
         self._journal = journal
+        self._written: dict[Path, tuple[bytes, bytes]] = {}  # files of this run: before, and the digest of after
+        self._renewed: set[Path] = set()
+
+    def forget(self, images: Sequence[Path]) -> None:
+        """Lets the captions of these images be written anew, where nobody has changed them."""
+        for place in map(self._place, images):
+            if place in self._written and place.exists() and _digest(place.read_bytes()) == self._written[place][1]:
+                self._renewed.add(place)
 
     def _place(self, image: Path) -> Path:
         return image.with_suffix(f".{self._options.kind}")
 
     def __contains__(self, image: Path) -> bool:
         place = self._place(image)
+        if place in self._renewed:
+            return False
         if self._options.if_exists == "skip":
             return place.exists()
         done = self._journal.done.get(self._journal.name_of(place)) if self._journal else None
@@ -315,7 +356,12 @@ class _Sidecars(_Writer):
             place = self._place(image)
             owner = place if place == image else self._owners.setdefault(place, image)
             if owner == image != place:
-                self._write(place, self._text(place, self._record(image, caption)))
+                before = self._before(place)
+                data = self._text(before, self._record(image, caption))
+                self._write(place, data)
+                self._renewed.discard(place)
+                if self._options.watch:
+                    self._written[place] = before, _digest(data)
             else:
                 problems[image] = f"{name_of(image)} would share {place.name} with {owner.name}; use --output for it."
         return problems
@@ -327,68 +373,21 @@ class _Sidecars(_Writer):
         else:
             atomic_write(place, data)
 
-    def _text(self, place: Path, record: Record) -> bytes:
+    def _before(self, place: Path) -> bytes:
+        """What another program or person wrote into the file, where that is to be kept."""
+        if self._options.if_exists not in ("append", "prepend"):
+            return b""
+        if place in self._renewed:
+            return self._written[place][0]
+        return place.read_bytes() if place.exists() else b""
+
+    def _text(self, before: bytes, record: Record) -> bytes:
         if self._options.kind == "json":
             return (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode()
-        lines, adds = [text.encode() for text in texts_of(record)], self._options.if_exists in ("append", "prepend")
-        old = place.read_bytes().splitlines() if adds and place.exists() else []
+        lines, old = [text.encode() for text in texts_of(record)], before.splitlines()
         fresh = [line for line in lines if line not in old]  # an interrupted run has written the others
         return b"\n".join([*fresh, *old] if self._options.if_exists == "prepend" else [*old, *fresh]) + b"\n"
 
 
-class LeftOut:
-    """The captions of too low a confidence, in a CSV file of their own where there is one.
-
-    An image in it is done. A row of an earlier run is dropped if `writer` holds the image's caption by now, or if its
-    confidence reaches the threshold by now.
-    """
-
-    def __init__(self, options: OutputOptions, writer: CaptionWriter) -> None:
-        self.threshold, self.path = options.threshold, options.left_out
-        self.rows: dict[str, tuple[str, float | None, str]] = {}  # image -> caption, confidence, verdict
-        self._writer, self._wording, self._file = writer, options.wording, None
-        if self.path:
-            same = {name: getattr(options, name) for name in ("alt_text", "alt_length", "prefix", "suffix")}
-            as_csv = OutputOptions(output=self.path, **same)
-            if self.path.exists():
-                self._refuse_others(self.path, as_csv)
-                self._keep(self.path, start_anew=options.if_exists == "overwrite")
-            self._file = _Lines(self.path, as_csv, several=False)
-
-    def _refuse_others(self, path: Path, as_csv: OutputOptions) -> None:
-        try:
-            _Lines(path, as_csv, several=False)
-        except DataError:
-            raise DataError(
-                f"{path} is needed for the captions that are left out, and holds something else; rename it."
-            ) from None
-
-    def _keep(self, path: Path, *, start_anew: bool) -> None:
-        lines, kept = list(whole_lines(path)), []
-        for line in () if start_anew else lines[1:]:
-            row = dict(zip(csv_cells(lines[0]), csv_cells(line), strict=True))
-            known = float(row["confidence"]) if row["confidence"] else None
-            verdict = row.get("verdict") or verdict_of(known)
-            if Path(row["image"]) not in self._writer and self.is_too_low(known, verdict):
-                kept.append(line)
-                self.rows[row["image"]] = row["caption"], known, verdict
-        if kept:
-            atomic_write(path, lines[0] + "".join(kept))
-        else:
-            path.unlink()
-
-    def is_too_low(self, confidence: float | None, verdict: str) -> bool:
-        """Whether a caption is left out: above 0, any threshold leaves out what is unfamiliar or not calibrated."""
-        is_low = confidence is None or verdict in ("unfamiliar", "not calibrated") or confidence < self.threshold
-        return self.threshold > 0 and is_low
-
-    def __contains__(self, image: Path) -> bool:
-        return name_of(image) in self.rows
-
-    def add(self, captions: Mapping[Path, Any]) -> None:
-        """Notes the captions that are left out."""
-        for image, caption in captions.items():
-            record = record_of(image, caption, worded=self._wording, several=False, attention=False)
-            self.rows[record["image"]] = record["caption"], caption.confidence, caption.verdict
-        if self._file and captions:
-            self._file.add(captions)
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

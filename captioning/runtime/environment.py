@@ -9,9 +9,11 @@ from pathlib import Path
 from captioning.errors import MissingExtra
 
 BASE = {"PIL", "nltk", "numpy", "onnxruntime", "tqdm"}  # names of modules
+SERVER = {"fastapi", "matplotlib", "multipart", "starlette", "uvicorn"}
 EXTRAS = {  # what an optional part needs, by the name of its extra
     "plots": ("matplotlib", {"matplotlib"}),
-    "app": ("Gradio", {"fastapi", "gradio", "httpx", "matplotlib", "multipart", "pandas", "starlette", "uvicorn"}),
+    "app": ("Gradio", SERVER | {"gradio", "httpx", "pandas"}),
+    "serve": ("FastAPI and Uvicorn", SERVER | {"anyio", "jwt", "prometheus_client", "pydantic"}),
     "train": ("TensorFlow and Keras", {"h5py", "keras", "matplotlib", "onnx", "tensorflow"}),
     "hf": (
         "PyTorch and transformers",
@@ -33,7 +35,8 @@ def explain_missing_packages(command: str = "") -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
-        extra = next((extra for extra, (_, modules) in EXTRAS.items() if name in modules), "")
+        needed_by = [extra for extra, (_, modules) in EXTRAS.items() if name in modules]
+        extra = next((extra for extra in needed_by if extra == _COMMAND.get()), (needed_by or [""])[0])
         if name not in BASE and not extra:
             raise
         who = f"captioning {_COMMAND.get()}".strip()

@@ -6,12 +6,16 @@ up, and the next request loads a fresh one.
 
 import contextlib
 import functools
+import gc
+import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import captioning
 from captioning.errors import BundleError, CaptioningError
@@ -19,6 +23,11 @@ from captioning.extras.captioners import is_model, make_ready, open_captioner, s
 from captioning.options import DecodeOptions
 from captioning.runtime.memory import resident_bytes
 from captioning.serving.offer import Offer, labels, rank, read_offer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from captioning.inference.caption import Caption
 
 LONGEST = 60.0  # seconds that one encoding and search may take
 LONGEST_PUBLISHED = 600.0  # the same of a published model, which may have thousands of millions of weights
@@ -35,6 +44,8 @@ def find_bundles(artifacts: Path, encoder_weights: str = "imagenet") -> list[Pat
 class CaptionerPool:
     """Captioners by name; the name is that of the bundle's folder."""
 
+    at_once = 1  # batches that it captions at the same time
+
     def __init__(
         self,
         folders: Sequence[Path],
@@ -45,11 +56,12 @@ class CaptionerPool:
         offline: bool = False,
     ) -> None:
         self._folders: dict[str, Path] = {}
-        self._weights, self.engine, self._lock = encoder_weights, engine, threading.Lock()
+        self.encoder_weights, self.engine, self._lock = encoder_weights, engine, FairLock()
         self._captioners: dict[str, Any] = {}
         self._memory: dict[str, int | None] = {}
         self._published: dict[str, str] = {}
         self._offline = offline
+        self._used: dict[str, float] = {}  # when each was last asked for
         for folder in folders:
             name = folder.resolve().name
             if not (folder / "config.json").is_file():
@@ -77,10 +89,16 @@ class CaptionerPool:
         """Bytes by which this program grew when the captioner was loaded; None where that is not known."""
         return self._memory.get(name)
 
+    def require(self, name: str) -> None:
+        """Refuses a name that no captioner has."""
+        if name not in self.names:
+            raise CaptioningError(f"No bundle here is called {name}; choose one of {', '.join(self.names)}.")
+
     def folder(self, name: str) -> Path:
         """The folder of a bundle."""
-        if name not in self._folders:
-            raise CaptioningError(f"No bundle here is called {name}; choose one of {', '.join(self.names)}.")
+        self.require(name)
+        if self.is_published(name):
+            raise CaptioningError(f"{name} is a published captioner, not a bundle; choose a bundle.")
         return self._folders[name]
 
     def check(self, name: str) -> None:
@@ -109,7 +127,12 @@ class CaptionerPool:
 
     def sentence(self, name: str) -> str:
         """What a bundle is good for, and its scores."""
-        return self.offer(name).sentence(self._weights)
+        return self.offer(name).sentence(self.encoder_weights)
+
+    @property
+    def loaded(self) -> list[str]:
+        """The names of the captioners in memory."""
+        return list(self._captioners)
 
     @property
     def languages(self) -> list[str]:
@@ -119,7 +142,7 @@ class CaptionerPool:
     @property
     def labels(self) -> dict[str, str]:
         """What people choose a bundle by, for every name."""
-        return labels(map(self.offer, self.names), self._weights)
+        return labels(map(self.offer, self.names), self.encoder_weights)
 
     @contextlib.contextmanager
     def captioner(self, name: str) -> Iterator[Any]:
@@ -132,6 +155,7 @@ class CaptionerPool:
                 self._captioners[name] = load()
                 after = resident_bytes()
                 self._memory[name] = None if before is None or after is None else after - before
+            self._used[name] = time.monotonic()
             try:
                 yield Patient(self._captioners[name], seconds)
             except TimeoutError:
@@ -142,7 +166,63 @@ class CaptionerPool:
         """The captioner of a bundle's folder, or of the name of a published one, which was made ready before."""
         if isinstance(what, str):
             return open_captioner(self._published[what], load=self._load, offline=True)
-        return captioning.load(what, encoder_weights=self._weights, engine=self.engine)
+        return captioning.load(what, encoder_weights=self.encoder_weights, engine=self.engine)
+
+    def caption(self, name: str, pixels: "list[np.ndarray]", options: DecodeOptions) -> "list[Caption]":
+        """The captions of a batch by the captioner of this name."""
+        with self.captioner(name) as captioner:
+            return captioner.caption(pixels, options)
+
+    def tidy(self, *, idle: float = 0, memory: int = 0) -> list[str]:
+        """Unloads captioners that nobody asked for in `idle` seconds, and the one used longest ago above `memory` MB.
+
+        One captioner stays, however much memory there is. Returns the names of those unloaded; 0 sets no limit.
+        """
+        with self._lock:
+            now, order = time.monotonic(), sorted(self._captioners, key=self._used.__getitem__)
+            old = [name for name in order if idle and now - self._used[name] > idle]
+            if not old and memory and len(order) > 1 and resident_megabytes() > memory:
+                old = order[:1]
+            for name in old:
+                del self._captioners[name]
+        if old:
+            gc.collect()
+        return old
+
+
+class FairLock:
+    """A lock that is handed on in the order in which it was asked for, so that nobody waits for ever."""
+
+    def __init__(self) -> None:
+        self._guard, self._waiting, self._is_held = threading.Lock(), deque[threading.Lock](), False
+
+    def __enter__(self) -> None:
+        turn = threading.Lock()
+        with self._guard:
+            if not self._is_held:
+                self._is_held = True
+                return
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._is_held = False
+
+
+def resident_megabytes() -> float:
+    """The memory of this process, or the most that it had where the system does not tell what it has."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Patient:

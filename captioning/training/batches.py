@@ -6,12 +6,16 @@ The order of an epoch depends on the seed and the epoch only.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from captioning.encoders.features import Features
 from captioning.encoders.views import cropped
+
+if TYPE_CHECKING:
+    from captioning.training.sentences import WithAverage
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]  # inputs, targets, weights
 
@@ -20,7 +24,7 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]  # inputs, targets,
 class Examples:
     """Images as rows of one array, and their captions as ids: `tokens[i]` is (captions of image i, T + 1)."""
 
-    array: np.ndarray  # (rows, L, D) grids or (rows, H, W, 3) images
+    array: "np.ndarray | WithAverage"  # (rows, L, D) grids or (rows, H, W, 3) images
     rows: np.ndarray  # (N, views) rows of each image; each epoch of training uses one of its views
     tokens: list[np.ndarray]
     names: Sequence[str] = ()  # of the images, for error messages

@@ -1,6 +1,6 @@
 """What a training reads: a data set without its unreadable images, and features of the images that are left."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -16,6 +16,7 @@ from captioning.encoders.registry import NETWORKS, build_encoder, digest_of, ima
 from captioning.errors import DataError
 from captioning.options import ENCODERS, RecipeOptions
 from captioning.runtime.files import is_same_disk, require_space
+from captioning.training.sentences import read_sentences
 
 if TYPE_CHECKING:
     import keras
@@ -35,6 +36,7 @@ class TrainingData:
     splits: Mapping[str, Split]
     index: Mapping[Path, ImageFacts]
     language: str = ""  # of its captions, where it is stated
+    sentences: Sequence[str] = ()  # without images, to train the decoder on
 
     def digests(self, images: Iterable[Path]) -> dict[Path, str]:
         """Return the content hash of each image, which names it in the cache."""
@@ -56,6 +58,9 @@ def load_data(options: RecipeOptions, *, others: Iterable[Path] = ()) -> Trainin
     The index of images is built here, once; `others` are images besides those of the data set.
     """
     run = options.run
+    if options.words.sentences and (not options.training.epochs or options.model.encoder in NETWORKS):
+        raise DataError("--sentences belongs to epochs on a frozen encoder; choose such an --encoder and --epochs 1.")
+    sentences = read_sentences(options.words.sentences)
     say_disk_need(options)
     dataset, source = load_dataset(
         options.data,
@@ -75,7 +80,7 @@ def load_data(options: RecipeOptions, *, others: Iterable[Path] = ()) -> Trainin
         found = ", ".join(split for split in dataset.splits if split != "train")
         raise DataError(f"{source} has no image to train on, only {found}; put some in a train split.")
     splits = {"dev": train} | {name: split for name, split in dataset.splits.items() if split}
-    return TrainingData(dataset.name, source, splits, index, dataset.language)
+    return TrainingData(dataset.name, source, splits, index, dataset.language, sentences)
 
 
 def say_disk_need(options: RecipeOptions) -> None:
@@ -102,9 +107,9 @@ def bytes_per_image(options: RecipeOptions) -> int:
     pixels, grid = size * size * 3, 2 * ENCODERS[name].depth * ceil(size / STRIDE) ** 2
     if name in NETWORKS:
         return views * pixels
-    needs_pixels = bool(training.fine_tune_epochs or training.reinforce_encoder)
-    is_read_again = training.fine_tune_epochs and training.reinforce_epochs and not training.reinforce_encoder
-    return needs_pixels * pixels + (bool(training.epochs) + bool(is_read_again)) * views * grid
+    is_tuned = bool(training.fine_tune_epochs)
+    is_read_again = is_tuned and bool(training.reinforce_epochs)
+    return is_tuned * pixels + (bool(training.epochs) + is_read_again) * views * grid
 
 
 def _in_gb(count: int) -> str:
@@ -116,7 +121,7 @@ def load_features(data: TrainingData, options: RecipeOptions, base: "Captioner |
     name, weights = options.model.encoder, options.model.encoder_weights
     size = image_size_of(name, options.model.image_size)
     is_from_scratch, pixels = name == "tiny", None
-    if is_from_scratch or options.training.fine_tune_epochs or options.training.reinforce_encoder:
+    if is_from_scratch or options.training.fine_tune_epochs:
         folder = Path(options.run.cache, f"pixels-{size}")
         views = options.training.views if is_from_scratch else 1  # fine-tuning crops anew in every epoch
         pixels = _read_splits(data, options, folder, compute=remote_compute(options, size), views=views)

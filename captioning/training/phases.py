@@ -1,7 +1,7 @@
 """The phases of a training, built one after the other: fit, fine-tune, self-critical."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from captioning.data.tokenizer import normalise
@@ -13,6 +13,7 @@ from captioning.options import TrainOptions
 from captioning.training.batches import examples_of
 from captioning.training.inputs import Inputs, Split
 from captioning.training.self_critical import SelfCritical
+from captioning.training.sentences import with_sentences
 from captioning.training.trainer import MakeBatch, Phase
 
 
@@ -24,11 +25,12 @@ def build_phases(
     *,
     length: int,
     reload_grids: Callable[[], Features] | None = None,
+    sentences: Sequence[str] = (),
 ) -> Iterator[Phase]:
     """Yield the training phases in order. Each is built after the previous one has ended.
 
     The decoder is fitted on grids, or with its encoder on pixels. Fine-tuning trains the encoder too, on crops.
-    Self-critical training then reads the grids of the fine-tuned encoder, since pixels are slow, or trains it too.
+    Self-critical training then reads the grids of the fine-tuned encoder, since pixels are slow.
     Captions have up to `length` words, <end> counted.
     """
     grids, pixels, encoder = inputs.grids, inputs.pixels, inputs.encoder
@@ -47,17 +49,17 @@ def build_phases(
     features = grids or pixels
     assert features is not None, "an encoder is frozen, trained or both"
     if options.epochs:
-        yield phase("fit", options.epochs, options.learning_rate, features, freeze if grids else lambda: None)
-    reads_grids = bool(options.reinforce_epochs) and not options.reinforce_encoder
+        fit = phase("fit", options.epochs, options.learning_rate, features, freeze if grids else lambda: None)
+        if sentences:
+            count, seed = options.captions_per_image, options.seed
+            fit = replace(fit, train=with_sentences(fit.train, sentences, encode, captions_per_image=count, seed=seed))
+        yield fit
     if fine_tunes and pixels:
         yield phase("fine-tune", options.fine_tune_epochs, options.fine_tune_rate, pixels, unfreeze)
-        features = reload_grids() if reload_grids and reads_grids else pixels
+        features = reload_grids() if reload_grids and options.reinforce_epochs else pixels
     if options.reinforce_epochs:
-        prepare: Callable = freeze
-        if options.reinforce_encoder and pixels:
-            features, prepare = pixels, unfreeze
         make_batch = self_critical(captioner, splits["train"], options, length=length).batch
-        yield phase("reinforce", options.reinforce_epochs, options.reinforce_rate, features, prepare, make_batch)
+        yield phase("reinforce", options.reinforce_epochs, options.reinforce_rate, features, freeze, make_batch)
 
 
 def self_critical(captioner: Captioner, split: Split, options: TrainOptions, *, length: int) -> SelfCritical:

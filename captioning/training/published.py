@@ -80,7 +80,7 @@ def finetune(options: RecipeOptions) -> None:
 
 def _defaults(options: RecipeOptions) -> TrainOptions:
     """The options of the training, with what suits a published model where no flag was given."""
-    preset = DEFAULTS | ({"learning_rate": LORA_RATE} if options.training.lora_rank else {})
+    preset: dict[str, Any] = DEFAULTS | ({"learning_rate": LORA_RATE} if options.training.lora_rank else {})
     return replace(options.training, **{name: value for name, value in preset.items() if name in options.unset})
 
 

@@ -118,6 +118,7 @@ def fit(parts: Parts, inputs: Inputs, data: TrainingData, options: RecipeOptions
         options.training,
         length=options.words.caption_length,
         reload_grids=lambda: reload_grids(data, options, inputs.encoder),
+        sentences=data.sentences,
     )
     if not run.resume:
         clear_checkpoints(checkpoints)
@@ -273,7 +274,7 @@ def describe(options: RecipeOptions, data: TrainingData, vocabulary: Vocabulary,
     weights = Path(options.model.encoder_weights).name  # no path of this machine goes into a bundle
     facts = {
         "data": data.name,
-        "words": asdict(options.words),
+        "words": asdict(options.words) | {"sentences": Path(options.words.sentences).name},
         "model": asdict(options.model) | {"encoder_weights": weights},
         "training": asdict(options.training),
         "precision": precision,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning.data import feedback
+from captioning.data import database, feedback
 from captioning.data.feedback import Feedback, FeedbackStore
 from captioning.errors import CaptioningError, StorageError
 from tests.data.test_feedback import SAID, intact, picture
@@ -88,7 +88,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 
 
 def test_another_program_that_keeps_it_to_itself(store, monkeypatch):
-    monkeypatch.setattr(feedback, "TIMEOUT", 0.05)
+    monkeypatch.setattr(database, "TIMEOUT", 0.05)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageError, match="another program"):

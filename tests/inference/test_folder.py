@@ -24,7 +24,8 @@ from captioning.inference.folder import (
     read_ahead,
     require_confidence,
 )
-from captioning.inference.writers import LeftOut, OutputOptions, open_writer
+from captioning.inference.left_out import LeftOut
+from captioning.inference.writers import OutputOptions, open_writer
 from captioning.options import DecodeOptions
 
 SEARCH = DecodeOptions()
@@ -60,6 +61,9 @@ class CaptionerPool(dict):
     def add(self, captions):
         self.update(captions)
         return {}
+
+    def refusal(self, image):
+        return ""
 
 
 @pytest.fixture(autouse=True)

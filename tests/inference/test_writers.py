@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from captioning.errors import CaptioningError, DataError, StorageError
 from captioning.inference.caption import Caption, Word
 from captioning.inference.confidence import SURE
+from captioning.inference.left_out import LeftOut
 from captioning.inference.records import name_of
-from captioning.inference.writers import LeftOut, OutputOptions, open_writer
+from captioning.inference.writers import OutputOptions, open_writer
 from captioning.runtime.safe_csv import FORMULA, csv_row
 
 WIDE = "".join(chr(ord(sign) + 0xFEE0) for sign in "=+-@")  # as they are typed in East Asia

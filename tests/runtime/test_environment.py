@@ -15,7 +15,12 @@ from captioning.runtime import environment
 from captioning.runtime.environment import BASE, EXTRAS, explain_missing_packages
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"PIL": "pillow", "multipart": "python-multipart"}  # where a module is not called like its package
+PACKAGES = {
+    "PIL": "pillow",
+    "multipart": "python-multipart",
+    "jwt": "PyJWT",
+    "prometheus_client": "prometheus-client",
+}  # where a module is not called like its package
 
 
 def sentence_about(name: str, command: str = "") -> str:

@@ -127,3 +127,48 @@ def test_what_a_captioner_refuses_is_told_as_it_is(saved):
         with pytest.raises(ImageError, match="does not exist"):
             captioner.caption("nowhere.png")
         assert captioner.image_size == 32
+
+
+def test_captioners_are_unloaded_when_nobody_asks_and_loaded_again(saved, tmp_path, loaded, monkeypatch):
+    folders = [saved, shutil.copytree(saved, tmp_path / "other")]
+    two = CaptionerPool(folders)
+    clock = [100.0]
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for name in ("small", "other"):
+        clock[0] += 10
+        two.search(name)
+    assert (two.tidy(idle=30), two.loaded) == ([], ["small", "other"])
+    clock[0] += 25
+    assert (two.tidy(idle=30), two.loaded) == (["small"], ["other"])
+    two.search("small")
+    assert two.loaded == ["other", "small"]
+
+
+def test_memory_has_a_ceiling_above_which_the_oldest_goes(saved, tmp_path, loaded, monkeypatch):
+    two = CaptionerPool([saved, shutil.copytree(saved, tmp_path / "other")])
+    two.search("small")
+    two.search("other")
+    assert pool.resident_megabytes() > 20
+    monkeypatch.setattr(pool, "resident_megabytes", lambda: 500)
+    assert two.tidy(memory=600) == []
+    assert two.tidy(memory=400) == ["small"]
+    assert two.tidy(memory=400) == []  # one stays
+    assert two.loaded == ["other"]
+
+
+def test_a_captioner_is_lent_in_the_order_of_the_requests(saved, loaded):
+    one, order = CaptionerPool([saved]), []
+
+    def ask(number):
+        with one.captioner("small"):
+            order.append(number)
+
+    people = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    with one.captioner("small"):
+        for number, person in enumerate(people):
+            person.start()
+            while len(one._lock._waiting) <= number:
+                pass
+    for person in people:
+        person.join()
+    assert order == list(range(6))

@@ -64,7 +64,6 @@ GRID, PIXELS = 49 * 2048 * 2, 224 * 224 * 3
         (["--views", "4"], 4 * GRID),
         (["--fine-tune-epochs", "1", "--reinforce-epochs", "0"], GRID + PIXELS),
         (["--fine-tune-epochs", "1"], 2 * GRID + PIXELS),  # those of the encoder before and after
-        (["--fine-tune-epochs", "1", "--reinforce-epochs", "1", "--reinforce-encoder"], GRID + PIXELS),
         (["--image-size", "300"], 100 * 2048 * 2),
         (["--encoder", "tiny", "--views", "2"], 2 * 132 * 132 * 3),
     ],

@@ -51,6 +51,8 @@ def test_fine_tuning_alone_reads_pixels(captioner):
     assert found == {"fit": (False, False, 1.0), "fine-tune": (True, True, 0.75), "reinforce": (False, False, 1.0)}
 
 
-def test_self_critical_training_can_train_the_encoder_too(captioner):
-    found = phases(captioner, epochs=1, fine_tune_crop=0.6, reinforce_epochs=1, reinforce_encoder=True)
-    assert found == {"fit": (False, False, 1.0), "reinforce": (True, True, 0.6)}
+def test_sentences_are_learnt_beside_the_captions_alone(captioner):
+    grids = Features(np.zeros((2, *captioner.encoder.output_shape[1:]), "float16"), ROWS)
+    inputs, options = Inputs(captioner.encoder, grids, None), TrainOptions(epochs=1, reinforce_epochs=1)
+    found = build_phases(captioner, inputs, SPLITS, options, length=4, sentences=["a dog", "a dog runs"])
+    assert [(len(phase.train), len(phase.dev)) for phase in found] == [(2, 1), (1, 1)]

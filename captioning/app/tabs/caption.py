@@ -13,6 +13,7 @@ from captioning.app import rendering
 from captioning.app.downloads import FigureDownloads
 from captioning.app.search_controls import SearchControls
 from captioning.app.tabs.feedback import FeedbackForm
+from captioning.app.texts import SAY
 from captioning.app.widgets import (
     HEAVY,
     LIGHT,
@@ -83,7 +84,12 @@ class CaptionTab:
     def _build_picture(self) -> None:
         sources: Any = ["upload", "webcam", "clipboard"]
         self._photo = picture_input(
-            label="Picture", sources=sources, height=330, buttons=[], elem_id="photo", alt_text="the picture chosen"
+            label=SAY("picture"),
+            sources=sources,
+            height=330,
+            buttons=[],
+            elem_id="photo",
+            alt_text="the picture chosen",
         )
         first = self._pool.names[0]
         self._examples = piece(self._strip(first), script=PRESS, elem_id="examples")
@@ -92,11 +98,11 @@ class CaptionTab:
 
     def _build_settings(self) -> None:
         self._search = SearchControls(self._pool.search(self._pool.names[0]), self._pool.languages)
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            self._turns = gr.Radio(TURNS, value=0, label="Turned clockwise by")
-            self._light = gr.Slider(0.4, 2, 1, step=0.1, label="Brightness", buttons=[])
+        with gr.Accordion(SAY("advanced"), open=False, elem_id="advanced"):
+            self._turns = gr.Radio(TURNS, value=0, label=SAY("turned"))
+            self._light = gr.Slider(0.4, 2, 1, step=0.1, label=SAY("brightness"), buttons=[])
             self._search.build_rest()
-        piece('<p class="faint">&ldquo;Caption again&rdquo; searches with these settings.</p>')
+        piece('<p class="faint" data-t="again_hint">&ldquo;Caption again&rdquo; searches with these settings.</p>')
 
     def _build_result(self) -> None:
         piece(rendering.STATE, elem_id="state")
@@ -108,18 +114,18 @@ class CaptionTab:
             piece(rendering.word_player(), elem_id="player", kind="of-caption")
 
     def _build_part(self) -> None:
-        with gr.Accordion("Other captions found", open=False):
+        with gr.Accordion(SAY("others"), open=False):
             self._others = piece(script=PRESS)
-        with gr.Accordion("A part of the picture", open=False):
+        with gr.Accordion(SAY("part"), open=False):
             piece('<p class="faint">Mark or paint it on the picture above, or set its edges here, in percent.</p>')
             with gr.Row(elem_classes="edges"):
                 self._edges = [
                     gr.Slider(0, 100, value, step=1, label=name, min_width=120, buttons=[]) for name, value in EDGES
                 ]
             with gr.Row():
-                self._describe_part = gr.Button("Caption this part", size="sm", min_width=120)
-                self._crop = gr.Button("Crop to this part", size="sm", min_width=120)
-                self._whole = gr.Button("Whole picture", size="sm", min_width=120)
+                self._describe_part = gr.Button(SAY("describe_part"), size="sm", min_width=120)
+                self._crop = gr.Button(SAY("crop"), size="sm", min_width=120)
+                self._whole = gr.Button(SAY("whole"), size="sm", min_width=120)
 
     def _wire(self) -> None:
         last = {"trigger_mode": "always_last"}

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from captioning.app.tables import feedback_list
+from captioning.app.texts import SAY
 from captioning.app.widgets import STORE, TICK, download, piece, present, refusing
 from captioning.data.feedback import MAX_ENTRIES, MAX_TEXT, Feedback, FeedbackStore
 from captioning.serving.session import CaptionSession
@@ -23,12 +24,12 @@ class FeedbackForm:
 
     def __init__(self, seen: gr.State, store: FeedbackStore) -> None:
         self._store = store
-        with gr.Accordion("Was it right?", open=False):
-            self._rating = gr.Radio(STARS, label="Rating")
-            self._correction = gr.Textbox(label="What it should say", max_length=MAX_TEXT)
-            self._comment = gr.Textbox(label="Comment", max_length=MAX_TEXT)
+        with gr.Accordion(SAY("feedback"), open=False):
+            self._rating = gr.Radio(STARS, label=SAY("rating"))
+            self._correction = gr.Textbox(label=SAY("correction"), max_length=MAX_TEXT)
+            self._comment = gr.Textbox(label=SAY("comment"), max_length=MAX_TEXT)
             piece(f'<p class="faint">{CONSENT}</p>')
-            send = gr.Button("Send feedback", size="sm")
+            send = gr.Button(SAY("send"), size="sm")
             self._thanks = piece()
         send.click(self._send, [seen, self._rating, self._correction, self._comment], self.parts, **STORE)
 

@@ -43,7 +43,7 @@ class Directory:
         head = source.at(0, 8)
         self.order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4], "")
         if not self.order:
-            raise DataError("has a TIFF header of an unknown kind.")
+            raise DataError("has a TIFF header of an unknown kind; repair or remove it.")
         (self.place,) = struct.unpack(self.order + "I", head[4:])
         (count,) = struct.unpack(self.order + "H", source.at(self.place, 2))
         if count > MAX_ENTRIES:

@@ -1,11 +1,13 @@
 """Captions in the metadata of the images themselves, or in XMP sidecars, with a journal that leads back."""
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioning.data.formats import RAW_SUFFIX
 from captioning.errors import CaptioningError
 from captioning.inference.metadata.changes import Rewriter, read_texts
 from captioning.inference.metadata.journal import Journal
@@ -27,14 +29,32 @@ class MetadataWriter:
         self._kind = "picture" if options.metadata else "xmp"
         self._rewriter = Rewriter(journal, options.keep_times)
         self._owners: dict[Path, Path] = {}
+        self._written: dict[Path, tuple[Texts, Texts]] = {}  # files of this run: their texts before and after
+        self._renewed: dict[Path, Texts] = {}  # files whose caption is to be replaced: their texts before it
 
     def _place(self, image: Path) -> Path:
         if self._kind == "picture":
             return image
         return image.with_suffix(".xmp") if self._options.xmp_name == "stem" else image.with_name(f"{image.name}.xmp")
 
+    def forget(self, images: Sequence[Path]) -> None:
+        """Lets the captions of these images be written anew, where nobody has changed them."""
+        for place in map(self._place, images):
+            before, after = self._written.get(place, ({}, None))
+            with contextlib.suppress(CaptioningError):  # told when it is written
+                if read_texts(place, self._kind) == after:
+                    self._renewed[place] = before
+
+    def refusal(self, image: Path) -> str:
+        """Why no caption is written into an image; empty for those that may get one."""
+        if self._kind == "picture" and RAW_SUFFIX.search(image.name):
+            return f"{name_of(image)} is a raw file, which is never written into; use --sidecar --format xmp."
+        return ""
+
     def __contains__(self, image: Path) -> bool:
         place = self._place(image)
+        if place in self._renewed:
+            return False
         try:
             texts = read_texts(place, self._kind)
         except CaptioningError:
@@ -62,14 +82,23 @@ class MetadataWriter:
         """Writes one caption; what it returns is empty, or says why it was not written."""
         place = self._place(image)
         try:
-            self._rewriter.write(place, self._kind, functools.partial(self._texts, caption))
+            if refusal := self.refusal(image):
+                return refusal
+            self._rewriter.write(place, self._kind, functools.partial(self._texts, place, caption))
         except CaptioningError as error:
             is_named = any(str(error).startswith(each) for each in (name_of(place), str(place)))
             return str(error) if is_named else f"{name_of(image)}: {error}"
         return ""
 
-    def _texts(self, caption: "Caption", before: Texts) -> Texts:
+    def _texts(self, place: Path, caption: "Caption", before: Texts) -> Texts:
         """The texts to write; those that were there stand before or after them where this was asked for."""
+        before = self._renewed.pop(place, before)
+        texts = self._new_texts(caption, before)
+        if self._options.watch:
+            self._written[place] = before, {**before, **texts}
+        return texts
+
+    def _new_texts(self, caption: "Caption", before: Texts) -> Texts:
         wording = self._options.wording
         known = {name: text for name, text in before.items() if is_by_a_person(text)}
         old = next((known[name] for name in ("description", "iptc", "exif") if name in known), "")

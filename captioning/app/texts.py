@@ -1,0 +1,66 @@
+"""The page's own texts in English, German and Chinese. The browser chooses: Gradio's I18n, and `data-t` in our HTML."""
+
+import gradio as gr
+
+from captioning.app.texts_folder import FOLDER
+
+PAGE = {
+    # key: English, German, Chinese
+    "tab_caption": ("Caption", "Beschreiben", "描述"),
+    "tab_batch": ("Batch", "Mehrere", "批量"),
+    "tab_folder": ("Folder", "Ordner", "文件夹"),
+    "tab_compare": ("Compare", "Vergleichen", "比较"),
+    "tab_captioner": ("Captioner", "Modell", "模型"),
+    "tab_feedback": ("Feedback", "Rückmeldungen", "反馈"),
+    "picture": ("Picture", "Bild", "图片"),
+    "captioner": ("Captioner", "Modell", "模型"),
+    "advanced": ("Advanced", "Weitere Einstellungen", "高级设置"),
+    "turned": ("Turned clockwise by", "Im Uhrzeigersinn gedreht um", "顺时针旋转"),
+    "brightness": ("Brightness", "Helligkeit", "亮度"),
+    "others": ("Other captions found", "Weitere Beschreibungen", "其他描述"),
+    "part": ("A part of the picture", "Ein Ausschnitt des Bildes", "图片的一部分"),
+    "describe_part": ("Caption this part", "Ausschnitt beschreiben", "描述此部分"),
+    "crop": ("Crop to this part", "Auf Ausschnitt zuschneiden", "裁剪到此部分"),
+    "whole": ("Whole picture", "Ganzes Bild", "整张图片"),
+    "feedback": ("Was it right?", "War es richtig?", "描述正确吗?"),
+    "rating": ("Rating", "Bewertung", "评分"),
+    "correction": ("What it should say", "Was da stehen sollte", "应该怎么写"),
+    "comment": ("Comment", "Anmerkung", "备注"),
+    "send": ("Send feedback", "Rückmeldung senden", "发送反馈"),
+    "head": (
+        "Choose a picture to get a caption. Press a word to see its attention: the parts of the picture that counted "
+        "most.",
+        "Wählen Sie ein Bild, um eine Beschreibung zu erhalten. Drücken Sie auf ein Wort, um zu sehen, welche Teile "
+        "des Bildes dafür am meisten zählten.",
+        "选择一张图片即可获得描述。点击一个词,查看图片中对它最重要的部分。",
+    ),
+    "welcome": ("No picture yet.", "Noch kein Bild.", "还没有图片。"),
+    "welcome_how": (
+        "Drop one, paste one, or take one with the camera.",
+        "Ziehen Sie eines hierher, fügen Sie eines ein oder nehmen Sie eines auf.",
+        "拖入、粘贴或用相机拍摄一张。",
+    ),
+    "again_hint": (
+        "“Caption again” searches with these settings.",
+        "„Neu beschreiben“ sucht mit diesen Einstellungen.",
+        "“重新描述”按这些设置搜索。",
+    ),
+    "copy": ("Copy caption", "Text kopieren", "复制描述"),
+    "copied": ("Copied", "Kopiert", "已复制"),
+    "again": ("Caption again", "Neu beschreiben", "重新描述"),
+    "aloud": ("Read aloud", "Vorlesen", "朗读"),
+    "hush": ("Stop reading", "Vorlesen beenden", "停止朗读"),
+    "play": ("Play", "Abspielen", "播放"),
+    "pause": ("Pause", "Anhalten", "暂停"),
+    "busy": ("Captioning ...", "Wird beschrieben ...", "正在生成描述 ..."),
+    "opening": ("Opening the captioner ...", "Modell wird geöffnet ...", "正在打开模型 ..."),
+    "failed": (
+        "There is no caption: the request failed. Choose the picture again.",
+        "Keine Beschreibung: Die Anfrage ist fehlgeschlagen. Wählen Sie das Bild noch einmal.",
+        "没有描述:请求失败。请重新选择图片。",
+    ),
+}
+LANGUAGES = ("en", "de", "zh")
+TEXTS = {code: {key: texts[place] for key, texts in (PAGE | FOLDER).items()} for place, code in enumerate(LANGUAGES)}
+SAY = gr.I18n(**TEXTS, **{"zh-CN": TEXTS["zh"], "zh-TW": TEXTS["zh"]})
+SCRIPTED = {code: {key: text for key, text in texts.items() if key in PAGE} for code, texts in TEXTS.items()}

@@ -1,0 +1,68 @@
+"""The command that finds the labels of pictures."""
+
+import argparse
+from pathlib import Path
+
+from captioning.commands.arguments import Command, add_bundle, add_encoder_weights, add_engine
+from captioning.commands.loading import bundles_of, load, tell
+from captioning.errors import CaptioningError
+from captioning.runtime.flags import Parser
+
+LISTED = 5  # labels that are left out and named
+CHARTS = ("bar", "pie", "line")  # as in plots/charts.py, which a test compares
+
+
+def _add_classify(command: Parser) -> None:
+    command.add_argument("images", nargs="+", type=Path, metavar="PHOTO", help="the pictures")
+    command.add_argument("--labels", required=True, metavar="FILE|A,B,C", help="a label a line, or with commas")
+    command.add_argument("--output", type=Path, metavar="FILE", help="all labels of all pictures, as .csv or .json")
+    command.add_argument("--chart", type=Path, metavar="FILE", help="a chart of one picture's five best, as .png")
+    command.add_argument("--kind", default="bar", choices=CHARTS, help="kind of --chart (default: %(default)s)")
+    add_bundle(command, published=False)
+    add_encoder_weights(command)
+    add_engine(command)
+
+
+def _classify(flags: argparse.Namespace) -> int:
+    from captioning.inference import label_files, labels
+    from captioning.runtime.files import atomic_write
+
+    label_files.check_name(flags.output)
+    if flags.chart and (flags.chart.suffix.lower() != ".png" or len(flags.images) > 1):
+        raise CaptioningError("--chart draws one picture's labels into a file that ends in .png; give it that way.")
+    wanted = labels.read_labels(flags.labels)
+    [folder, *others] = bundles_of(flags)
+    if others:
+        raise CaptioningError("Labels need one captioner, not an ensemble; give one --bundle.")
+    scale = labels.read_scale(folder)
+    label = labels.Labeller(load(flags), scale, wanted)
+    if label.unknown:
+        rest = ", ..." if len(label.unknown) > LISTED else ""
+        listed = ", ".join(label.unknown[:LISTED])
+        tell(f"left out, since the captioner's vocabulary lacks their words: {listed}{rest}")
+    found = {image: label(image) for image in flags.images}
+    for image, each in found.items():
+        print(f"{image}: {each.summary()}" if len(found) > 1 else each.summary())
+        print(*(f"  {one.probability:6.1%}  {one.text}" for one in each.top), sep="\n")
+    if flags.output:
+        atomic_write(flags.output, label_files.text_of(found, flags.output.suffix.lower()))
+    if flags.chart:
+        from captioning.plots.charts import chart_png
+
+        top = found[flags.images[0]].top
+        names, shares = [each.text for each in top], [each.probability for each in top]
+        atomic_write(flags.chart, chart_png(names, shares, kind=flags.kind, title=flags.images[0].name))
+    return 0
+
+
+CLASSIFY = Command(
+    "classify PHOTO [PHOTO ...]",
+    "find which of some labels fit a picture",
+    (
+        "photo.jpg --labels dog,cat,horse",
+        "photo.jpg --labels labels.txt --chart labels.png --kind pie",
+        "*.jpg --labels labels.txt --output labels.csv",
+    ),
+    add=_add_classify,
+    run=_classify,
+)
