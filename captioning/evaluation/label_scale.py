@@ -67,11 +67,11 @@ def nouns_of(captions: Sequence[str]) -> set[str]:
 def agreed(images: Mapping[Path, Sequence[str]], *, most: int = NOUNS) -> tuple[list[str], dict[Path, int]]:
     """The commonest nouns on which all captions of some images agree, and the images that have exactly one of them."""
     nouns = nouns_of([caption for own in images.values() for caption in own])
-    named = {image: nouns & set.intersection(*(set(normalise(each)) for each in own)) for image, own in images.items()}
+    named = {image: nouns.intersection(*map(normalise, own)) for image, own in images.items()}
     counts = Counter(word for words in named.values() for word in sorted(words))
     labels = [word for word, count in counts.most_common(most) if count >= LEAST_EACH]
     single = {image: words & set(labels) for image, words in named.items() if len(words & set(labels)) == 1}
-    return labels, {image: labels.index(*words) for image, words in single.items()}
+    return labels, {image: labels.index(min(words)) for image, words in single.items()}
 
 
 def fit(given: np.ndarray, without: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

@@ -26,7 +26,7 @@ def text_of(found: Mapping[Path, Labels], suffix: str) -> str:
             for image, labels in found.items()
             for rank, label in enumerate(labels.found, 1)
         ]
-        return "".join(map(csv_row, [COLUMNS, *rows]))
+        return csv_row(COLUMNS) + "".join(map(csv_row, rows))
     records = [
         {
             "image": str(image),

@@ -144,7 +144,7 @@ def log_probabilities(engine: Engine, grid: np.ndarray, wanted: Sequence[Tokens]
     """The mean log-probability (N) of each label's words after its article, given a grid (L, D)."""
     totals = defaultdict[Tokens, float](float)
     states: dict[Tokens, tuple[int, State]] = {}
-    level = {(): [tokens for tokens in dict.fromkeys(wanted)]}
+    level: dict[Tokens, list[Tokens]] = {(): list(dict.fromkeys(wanted))}
     state = engine.start(np.asarray(grid, "float32")[None])
     states[()] = 0, state
     while level:

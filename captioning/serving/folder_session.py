@@ -149,7 +149,7 @@ class FolderSession:
         return ""
 
     def _write_all(self, options: OutputOptions, view: View) -> str:
-        captions, written, known, problems = self._captions(view), 0, 0, []
+        captions, written, known, problems = self._captions(view), 0, 0, list[str]()
         with open_writer(options, several=False) as writer:
             for start in range(0, len(captions), BATCH):
                 if self._stop.is_set():
