@@ -137,9 +137,10 @@ def _choices(described: CaptionSession, place: int, hidden: str) -> str:
     words = described.caption.words
     if place < len(words):
         word = words[place]
-        says = f"<b>{escape(word.text)}</b> {word.probability:.0%}, or else"
+        others = ", or else" if described.choices[place] else ""
+        says = f"<b>{escape(word.text)}</b> {word.probability:.0%}{others}"
     else:
-        says = "Instead of ending here"
+        says = "Instead of ending here" if described.choices[place] else "The caption ends here"
     chips = [
         button(
             "submit",

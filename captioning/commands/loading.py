@@ -4,12 +4,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import captioning
 from captioning.commands.arguments import IN_THE_BOX
 from captioning.errors import CaptioningError
 from captioning.options import ENGINES, DataOptions
+
+if TYPE_CHECKING:
+    from captioning.inference.captioner import Captioner
+    from captioning.inference.protocol import AnyCaptioner
 
 
 def tell(sentence: str) -> None:
@@ -35,23 +39,23 @@ def load(flags: argparse.Namespace, *bundles: Path) -> Any:
     return _load_bundles(flags, *bundles)
 
 
-def load_named(flags: argparse.Namespace, name: str) -> Any:
+def load_named(flags: argparse.Namespace, name: str) -> "AnyCaptioner":
     """The captioner of a name: a bundle, a published model, or several with commas between them."""
     from captioning.extras.captioners import open_captioner
 
-    def load_one(folder: Path) -> Any:
+    def load_one(folder: Path) -> "AnyCaptioner":
         return _load_bundles(flags, folder)
 
     return open_captioner(name, load=load_one, offline=flags.offline)
 
 
-def tell_cascade(captioner: Any) -> None:
+def tell_cascade(captioner: "AnyCaptioner") -> None:
     """Says how many pictures went on from one captioner of a cascade to the next."""
     if report := getattr(captioner, "report", None):
         tell(report())
 
 
-def _load_bundles(flags: argparse.Namespace, *bundles: Path) -> Any:
+def _load_bundles(flags: argparse.Namespace, *bundles: Path) -> "Captioner":
     from captioning.inference.bundle import runs_on_onnx
     from captioning.runtime.keras_import import import_keras_alone
 

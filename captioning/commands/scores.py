@@ -4,7 +4,7 @@ import argparse
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from captioning.commands.arguments import (
     SPLITS,
@@ -19,6 +19,9 @@ from captioning.commands.arguments import (
 )
 from captioning.commands.loading import dataset_of, load, load_named, tell_cascade, tell_left_out
 from captioning.runtime.flags import Parser, from_flags
+
+if TYPE_CHECKING:
+    from captioning.inference.protocol import AnyCaptioner
 
 
 def _add_evaluate(command: Parser) -> None:
@@ -102,7 +105,7 @@ def _compare(flags: argparse.Namespace) -> int:
     return 0
 
 
-def _load_card(flags: argparse.Namespace, card: Path) -> Any:
+def _load_card(flags: argparse.Namespace, card: Path) -> "AnyCaptioner":
     return load_named(flags, str(card))
 
 

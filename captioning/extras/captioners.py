@@ -74,10 +74,10 @@ def short_name(names: str) -> str:
 
 def sentence_of(names: str) -> str:
     """What is said of published captioners where one is chosen."""
-    parts = short_name(names).split(",")
-    if len(parts) > 1:
-        return f"{parts[0]} answers where it is sure, else {' and then '.join(parts[1:])}."
-    known = PUBLISHED.get(parts[0])
+    first, *others = short_name(names).split(",")
+    if others:
+        return f"{first} answers where it is sure, else {' and then '.join(others)}."
+    known = PUBLISHED.get(names)
     facts = f" of {size_text(known.size)}, licence {known.licence}" if known else ""
     return f"A published model{facts}. Its confidence is not calibrated."
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from captioning.inference.regions import Region, bounds
 from captioning.options import DecodeOptions, changed
 from captioning.runtime.read_ahead import map_ahead
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
 OWN = DecodeOptions(max_length=30, length_penalty=1.0, no_repeat_ngram_size=0)  # as these models were published with
 AT_ONCE = 8  # pictures in a batch
 LONGEST = 2048  # pixels of the longer side of a picture: more than any of these models takes
@@ -44,7 +48,13 @@ class PublishedCaptioner:
     """A model with its image processor and its tokenizer; see inference/protocol.py."""
 
     def __init__(
-        self, model: Any, image_processor: Any, tokenizer: Any, *, about: Description, processor: Any = None
+        self,
+        model: "PreTrainedModel",
+        image_processor: "BaseImageProcessor",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        about: Description,
+        processor: "ProcessorMixin | None" = None,
     ) -> None:
         self.model, self.image_processor, self.tokenizer, self.processor = model, image_processor, tokenizer, processor
         self.family: Family = FAMILIES[model.config.model_type]
@@ -141,7 +151,7 @@ class PublishedCaptioner:
         return grid / max(grid.sum(), 1e-9)
 
 
-def words_of(tokenizer: Any, tokens: Sequence[int]) -> list[tuple[str, list[int]]]:
+def words_of(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> list[tuple[str, list[int]]]:
     """The words of tokens, each with the places of its tokens; a word may be made of several."""
     words: list[tuple[str, list[int]]] = []
     before, spaces = "", list[int]()  # the places of spaces before a word
@@ -200,7 +210,7 @@ def load_published(name: str, *, offline: bool, consent: Consent | None = None) 
     return PublishedCaptioner(model, images, tokenizer, about=about, processor=processor)
 
 
-def _prompt(processor: Any) -> Any:
+def _prompt(processor: "ProcessorMixin") -> "Tensor":
     """The tokens (1, T) of the prompt that asks for a caption, with those that stand for the picture."""
     blank = np.zeros((32, 32, 3), "uint8")
     return processor(images=blank, text=CAPTION_TASK, return_tensors="pt")["input_ids"]

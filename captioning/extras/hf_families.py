@@ -3,11 +3,15 @@
 Shapes: B pictures, S sequences, T tokens, P patches of the picture. Tensors are those of torch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 CAPTION_TASK = "<CAPTION>"  # the prompt of Florence-2
 
@@ -31,7 +35,7 @@ class Family:
     has_processor: bool = True  # one object that holds the image processor and the tokenizer
 
 
-def _blip_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str, Any]:
+def _blip_inputs(model: "PreTrainedModel", pixels: "Tensor", prompt: "Tensor") -> Mapping[str, Any]:
     import torch
 
     encoded, text = model.vision_model(pixel_values=pixels)[0], model.config.text_config
@@ -44,28 +48,32 @@ def _blip_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str, Any]:
     }
 
 
-def _blip_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
+def _blip_losses(
+    model: "PreTrainedModel", pixels: "Tensor", ids: "Tensor", mask: "Tensor", prompt: "Tensor"
+) -> Mapping[str, Any]:
     ids = ids.clone()
     ids[:, 0] = model.config.text_config.bos_token_id  # as in generation
     return {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask, "labels": _labels(ids, mask)}
 
 
-def _blip_attend(model: Any, inputs: Mapping[str, Any], row: int, tokens: Any) -> np.ndarray:
+def _blip_attend(model: "PreTrainedModel", inputs: Mapping[str, Any], row: int, tokens: "Tensor") -> np.ndarray:
     encoded = inputs["encoder_hidden_states"][row : row + 1]
     ids = _begun(model.config.text_config.bos_token_id, tokens)
     found = model.text_decoder(input_ids=ids, encoder_hidden_states=encoded, output_attentions=True)
     return _mean_map(found.cross_attentions, len(tokens))[:, 1:]
 
 
-def _pixel_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str, Any]:
+def _pixel_inputs(model: "PreTrainedModel", pixels: "Tensor", prompt: "Tensor") -> Mapping[str, Any]:
     return {"pixel_values": pixels}
 
 
-def _git_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
+def _git_losses(
+    model: "PreTrainedModel", pixels: "Tensor", ids: "Tensor", mask: "Tensor", prompt: "Tensor"
+) -> Mapping[str, Any]:
     return {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask, "labels": _labels(ids, mask)}
 
 
-def _git_attend(model: Any, inputs: Mapping[str, Any], row: int, tokens: Any) -> np.ndarray:
+def _git_attend(model: "PreTrainedModel", inputs: Mapping[str, Any], row: int, tokens: "Tensor") -> np.ndarray:
     pixels = inputs["pixel_values"][row : row + 1]
     ids = _begun(model.config.bos_token_id, tokens)
     found = model(input_ids=ids, pixel_values=pixels, output_attentions=True)
@@ -74,22 +82,28 @@ def _git_attend(model: Any, inputs: Mapping[str, Any], row: int, tokens: Any) ->
     return whole[patches : patches + len(tokens), 1:patches]
 
 
-def _encoder_decoder_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str, Any]:
+def _encoder_decoder_inputs(model: "PreTrainedModel", pixels: "Tensor", prompt: "Tensor") -> Mapping[str, Any]:
     return {"encoder_outputs": model.encoder(pixel_values=pixels)}
 
 
-def _encoder_decoder_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
+def _encoder_decoder_losses(
+    model: "PreTrainedModel", pixels: "Tensor", ids: "Tensor", mask: "Tensor", prompt: "Tensor"
+) -> Mapping[str, Any]:
     return {"pixel_values": pixels, "labels": _labels(ids, mask)}
 
 
-def _encoder_decoder_attend(model: Any, inputs: Mapping[str, Any], row: int, tokens: Any) -> np.ndarray:
+def _encoder_decoder_attend(
+    model: "PreTrainedModel", inputs: Mapping[str, Any], row: int, tokens: "Tensor"
+) -> np.ndarray:
     encoded = (inputs["encoder_outputs"][0][row : row + 1],)
     ids = _begun(model.generation_config.decoder_start_token_id or model.config.decoder_start_token_id, tokens)
     found = model(encoder_outputs=encoded, decoder_input_ids=ids, output_attentions=True)
     return _mean_map(found.cross_attentions, len(tokens))[:, 1:]
 
 
-def _blip2_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
+def _blip2_losses(
+    model: "PreTrainedModel", pixels: "Tensor", ids: "Tensor", mask: "Tensor", prompt: "Tensor"
+) -> Mapping[str, Any]:
     import torch
 
     begin = model.config.text_config.bos_token_id
@@ -106,36 +120,38 @@ def _blip2_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> 
     }
 
 
-def _florence_inputs(model: Any, pixels: Any, prompt: Any) -> Mapping[str, Any]:
+def _florence_inputs(model: "PreTrainedModel", pixels: "Tensor", prompt: "Tensor") -> Mapping[str, Any]:
     return {"pixel_values": pixels, "input_ids": prompt.to(pixels.device).repeat(len(pixels), 1)}
 
 
-def _florence_losses(model: Any, pixels: Any, ids: Any, mask: Any, prompt: Any) -> Mapping[str, Any]:
+def _florence_losses(
+    model: "PreTrainedModel", pixels: "Tensor", ids: "Tensor", mask: "Tensor", prompt: "Tensor"
+) -> Mapping[str, Any]:
     return {**_florence_inputs(model, pixels, prompt), "labels": _labels(ids, mask)}
 
 
-def _labels(ids: Any, mask: Any) -> Any:
+def _labels(ids: "Tensor", mask: "Tensor") -> "Tensor":
     """The tokens to learn; -100 where a caption has ended."""
     return ids.masked_fill(mask == 0, -100)
 
 
-def _begun(start: int, tokens: Any) -> Any:
+def _begun(start: int, tokens: "Tensor") -> "Tensor":
     """Tokens (T,) as the input (1, T) whose outputs are those tokens: after the start, without the last."""
     import torch
 
     return torch.cat([tokens.new_full((1,), start), tokens[:-1]])[None]
 
 
-def _mean_map(layers: Any, rows: int) -> np.ndarray:
+def _mean_map(layers: "Sequence[Tensor]", rows: int) -> np.ndarray:
     """The mean over the heads of the last layer: (rows, P)."""
     return layers[-1][0, :, :rows].float().mean(0).cpu().numpy()
 
 
-def _text_decoder(model: Any) -> Any:
+def _text_decoder(model: "PreTrainedModel") -> "PreTrainedModel":
     return model.text_decoder
 
 
-def _language_model(model: Any) -> Any:
+def _language_model(model: "PreTrainedModel") -> "PreTrainedModel":
     return model.language_model
 
 

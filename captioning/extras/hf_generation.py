@@ -1,5 +1,6 @@
 """Our decode options as generation settings of transformers, and the captions that a published model generates."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,9 @@ from captioning.errors import CaptioningError
 from captioning.options import DecodeOptions
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
     from captioning.extras.hf_captioners import PublishedCaptioner
 
 LEAST = -100.0  # log-probability
@@ -26,7 +30,7 @@ class Found(NamedTuple):
     attention: np.ndarray | None
 
 
-def settings_of(options: DecodeOptions, tokenizer: Any, name: str) -> dict[str, Any]:
+def settings_of(options: DecodeOptions, tokenizer: "PreTrainedTokenizerBase", name: str) -> dict[str, Any]:
     """The generation settings of decode options; what has no counterpart is refused. Lengths count tokens."""
     for field, (off, reason) in UNMAPPED.items():
         if getattr(options, field) != off:
@@ -50,7 +54,7 @@ def settings_of(options: DecodeOptions, tokenizer: Any, name: str) -> dict[str, 
     return settings
 
 
-def _banned(words: tuple[str, ...], tokenizer: Any) -> list[list[int]]:
+def _banned(words: tuple[str, ...], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     """The tokens of every way to write these words within a sentence."""
     ways = {
         tuple(tokenizer.encode(f"{before}{form}", add_special_tokens=False))
@@ -94,7 +98,7 @@ def _ends(captioner: "PublishedCaptioner") -> set[int]:
     return {each for each in (*known, *(own if isinstance(own, list) else [own])) if each is not None}
 
 
-def _found(tokens: Any, log_probs: Any, ends: set[int], options: DecodeOptions) -> Found:
+def _found(tokens: "Tensor", log_probs: "Tensor", ends: set[int], options: DecodeOptions) -> Found:
     ids = tokens.tolist()
     length = next((place for place, token in enumerate(ids) if token in ends), options.max_length)
     kept = np.maximum(log_probs[: length + 1].cpu().numpy(), LEAST)  # with that of the end, where there is one
@@ -104,7 +108,7 @@ def _found(tokens: Any, log_probs: Any, ends: set[int], options: DecodeOptions) 
     return Found(ids[:length], kept, float(kept.sum() / max(len(kept), 1) ** penalty), None)
 
 
-def _attending(captioner: "PublishedCaptioner", inputs: Any, row: int, found: Found) -> Found:
+def _attending(captioner: "PublishedCaptioner", inputs: Mapping[str, Any], row: int, found: Found) -> Found:
     """The caption with its attention over the picture in this row, where the model has one."""
     import torch
 

@@ -4,6 +4,7 @@ A name on the Hugging Face hub may end in @REVISION. Which commit was downloaded
 """
 
 import contextlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -51,11 +52,19 @@ def is_offline() -> bool:
     return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in given)
 
 
+def _require_hub() -> None:
+    """Refuses where transformers is missing, which brings the client of the hub."""
+    with explain_missing_packages():
+        if importlib.util.find_spec("huggingface_hub") is None:
+            raise ModuleNotFoundError("the client of the hub comes with transformers", name="transformers")
+
+
 def cached_folder(name: str, revision: str = "") -> Path | None:
     """The folder of a model of the hub that was downloaded before; None where there is none."""
-    with explain_missing_packages():
-        import huggingface_hub
-        from huggingface_hub.errors import HFValidationError
+    _require_hub()
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
     try:
         return Path(
             huggingface_hub.snapshot_download(

@@ -7,7 +7,7 @@ random choice follows from the seed and the number of the step, so a training th
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -18,6 +18,11 @@ from captioning.extras.hf_captioners import LONGEST, PublishedCaptioner
 from captioning.extras.hf_models import explain_memory
 from captioning.options import TrainOptions
 from captioning.runtime.environment import explain_missing_packages
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 LONGEST_CAPTION = 60  # tokens of a training caption; longer ones are cut
 JITTER = 0.2  # brightness, contrast and saturation are multiplied by 0.8 to 1.2
@@ -120,7 +125,7 @@ class Tuner:
             return (number + 1) / (warm + 1)
         return 0.5 * (1 + math.cos(math.pi * (number - warm) / max(1.0, self.steps - warm)))
 
-    def _loss(self, pairs: Sequence[Pair], rng: np.random.Generator | None) -> Any:
+    def _loss(self, pairs: Sequence[Pair], rng: np.random.Generator | None) -> "Tensor | None":
         import torch
 
         read = [(self._pixels(path, text, rng), text) for path, text in pairs]
@@ -143,7 +148,7 @@ class Tuner:
         made = self.captioner.image_processor(images=picture, return_tensors="np")
         return np.asarray(made["pixel_values"][0], "float32")
 
-    def _tokens(self, texts: Sequence[str]) -> tuple[Any, Any]:
+    def _tokens(self, texts: Sequence[str]) -> "tuple[Tensor, Tensor]":
         """The tokens (B, T) of captions with their end, and a mask (B, T) of them."""
         import torch
 
@@ -165,7 +170,7 @@ def varied(picture: Image.Image, rng: np.random.Generator, *, may_mirror: bool) 
     return picture
 
 
-def _with_lora(model: Any, options: TrainOptions) -> Any:
+def _with_lora(model: "PreTrainedModel", options: TrainOptions) -> "PeftModel":
     with explain_missing_packages():
         import peft
         import torch
@@ -174,7 +179,7 @@ def _with_lora(model: Any, options: TrainOptions) -> Any:
     return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=_targets(model)))
 
 
-def _targets(model: Any) -> list[str]:
+def _targets(model: "PreTrainedModel") -> list[str]:
     """The linear layers, but for those that share their weights with an embedding, which would change with them."""
     import torch
 

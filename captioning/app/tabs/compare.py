@@ -62,6 +62,6 @@ def _line(seen: Seen, labels: dict[str, str]) -> str:
     if seen.caption is None:
         return f'<tr class="bad">{name}<td colspan="4">{escape(explained(CaptioningError(seen.problem)))}</td></tr>'
     caption = seen.caption
-    memory = "not known" if seen.memory is None else f"{max(0, seen.memory) / 1e6:,.0f} MB"
-    cells = (escape(caption.text), sign(caption.confidence, caption.verdict), f"{seen.seconds:.2f} s", memory)
+    memory = "not known" if seen.memory is None else f"{max(0, seen.memory) / 1e6:,.0f}\u00a0MB"
+    cells = (escape(caption.text), sign(caption.confidence, caption.verdict), f"{seen.seconds:.2f}\u00a0s", memory)
     return f"<tr>{name}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
