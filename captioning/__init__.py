@@ -52,9 +52,12 @@ def load(
     `encoder_weights` is a weights file for a frozen encoder, or "imagenet", which Keras downloads.
     """
     from captioning.inference.bundle import load as load_bundle
+    from captioning.inference.bundle_files import describe
 
     folder = in_the_box() if path is None else path
-    return load_bundle(folder, *others, encoder_weights=encoder_weights, engine=engine)
+    captioner = load_bundle(folder, *others, encoder_weights=encoder_weights, engine=engine)
+    captioner.about = describe(Path(folder), *map(Path, others))
+    return captioner
 
 
 def in_the_box() -> Path:

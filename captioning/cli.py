@@ -12,6 +12,7 @@ from captioning.commands.keys import KEYS
 from captioning.commands.labels import CLASSIFY
 from captioning.commands.learning import CALIBRATE, CHECK, DOCTOR, EXPORT, TRAIN
 from captioning.commands.loading import tell
+from captioning.commands.models import CAPTIONERS
 from captioning.commands.page import APP
 from captioning.commands.scores import COMPARE, EVALUATE
 from captioning.commands.service import SERVE
@@ -27,6 +28,7 @@ COMMANDS = (
     ATTENTION,
     CLASSIFY,
     APP,
+    CAPTIONERS,
     SERVE,
     KEYS,
     EVALUATE,

@@ -183,6 +183,7 @@ class TrainOptions:
         0.0, "with --bundle: fraction of the base model's weights to mix back in after training", was="remember"
     )
     patience: int = option(0, "epochs without a better validation score before stopping; 0: never")
+    lora_rank: int = option(0, "with --captioner: rank of the matrices that are trained instead of all weights; 0: all")
     precision: str = option("auto", "precision of the layers; weights and losses stay float32", choices=PRECISIONS)
     seed: int = option(0, "random seed; two runs with the same seed give the same captioner")
     tensorboard: bool = option(False, "also write TensorBoard logs")
@@ -193,7 +194,7 @@ class TrainOptions:
         _check(self, "2 or more", lambda value: value >= 2, "reinforce_samples")
         rates = "learning_rate", "fine_tune_rate", "reinforce_rate"
         _check(self, "more than 0", lambda value: value > 0, *rates, "reinforce_temperature", "clip_norm")
-        _check(self, "0 or more", _not_negative, "epochs", "weight_decay", "patience")
+        _check(self, "0 or more", _not_negative, "epochs", "weight_decay", "patience", "lora_rank")
         _check(self, "0 or more", _not_negative, "fine_tune_epochs", "fine_tune_stages")
         _check(self, "more than 0, up to 1", lambda value: 0 < value <= 1, "fine_tune_crop")
         _check(self, "0 or more", _not_negative, "reinforce_epochs", "reinforce_anchor", "reinforce_bleu")
@@ -251,6 +252,10 @@ class RunOptions:
 
     from_feedback: str = option("", "feedback database; --bundle is fine-tuned on its corrections")
     bundle: str = option("", "bundle to start from; it is left unchanged; prints the defaults that few images get")
+    captioner: str = option(
+        "", "fine-tune this published model instead: blip, blip2, git, vit-gpt2, florence-2, a folder or a hub name"
+    )
+    offline: bool = option(False, "never ask, never download a published model")
     decoder_from: str = option("", "bundle whose decoder is copied; its encoder may be another one")
     add_languages: tuple[str, ...] = option((), "languages of the data to add to --bundle; all else in it is kept")
     name: str = option("", "name of the new bundle; default: names of data and encoder")
@@ -271,6 +276,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         _check(self, "1 or more", _at_least_one, "devices")
         _check(self, "0 to 1", lambda value: 0 <= value <= 1, "max_unreadable")
+        is_alone = not (self.bundle or self.decoder_from or self.from_feedback)
+        _require(
+            is_alone or not self.captioner, "captioner", self.captioner, "no --bundle, --decoder-from, --from-feedback"
+        )
         _require(not self.decoder_from or not self.bundle, "decoder_from", self.decoder_from, "no --bundle beside it")
         _require(not self.from_feedback or self.bundle != "", "from_feedback", self.from_feedback, "--bundle FOLDER")
         needs = "codes such as de, with --bundle and without --from-feedback,"

@@ -44,7 +44,7 @@ BELOW["serving"] = "evaluation extras " + BELOW["evaluation"]
 BELOW["training"] = "flags " + BELOW["serving"]
 BELOW["app"] = "serving " + BELOW["serving"]
 FRONT = {"__init__", "__main__", "cli", "commands"}  # may import anything; nothing below imports them
-HEAVY = {"keras", "tensorflow", "torch", "jax", "onnx", "onnxruntime"}
+HEAVY = {"keras", "tensorflow", "torch", "jax", "onnx", "onnxruntime", "transformers", "huggingface_hub", "peft"}
 KERAS_MODULES = {  # import Keras at their head; whoever imports these waits for it
     "decoder/compiled_search.py",
     "decoder/keras_ensemble.py",
@@ -63,11 +63,13 @@ KERAS_MODULES = {  # import Keras at their head; whoever imports these waits for
 UNSAFE_MODULES = {"dill", "joblib", "marshal", "pickle", "shelve", "yaml"}
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 UNSAFE_KEYWORDS = {"allow_pickle": True, "safe_mode": False}
-PACKAGE_OF = {  # where a module is not called like its package
+PACKAGE_OF = {  # where a module is not called like its package, or comes with another one
     "PIL": "pillow",
+    "huggingface_hub": "transformers",
     "jwt": "PyJWT",
     "pillow_heif": "pillow-heif",
     "prometheus_client": "prometheus-client",
+    "safetensors": "transformers",
     "sentry_sdk": "sentry-sdk",
 }
 
@@ -140,7 +142,15 @@ def test_no_modules_import_each_other_in_a_circle():
 def test_nothing_imports_the_recipe_or_a_backend():
     for path in MODULES:
         roots = {name.partition(".")[0] for name in imports_of(ast.walk(tree_of(path)))}
-        assert not roots & {"train", "tests", "tensorflow", "torch", "jax"}, path
+        loads_published = path.match("extras/*.py")  # models of transformers, which compute with torch
+        assert not roots & ({"train", "tests", "tensorflow", "jax"} | (set() if loads_published else {"torch"})), path
+
+
+def test_published_models_are_loaded_in_one_folder_alone():
+    for path in MODULES:
+        roots = {name.partition(".")[0] for name in imports_of(ast.walk(tree_of(path)))}
+        assert path.match("extras/*.py") or not roots & {"transformers", "huggingface_hub", "peft"}, path
+        assert not {name.partition(".")[0] for name in imports_of(head_of(tree_of(path)))} & (HEAVY - {"keras"}), path
 
 
 def test_keras_is_imported_at_the_head_of_a_few_modules_alone():

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from captioning.app.widgets import download, present
+from captioning.inference.protocol import shows_attention
 from captioning.plots import attention
 from captioning.serving.session import CaptionSession
 
@@ -33,6 +34,8 @@ class FigureDownloads:
 
     def _draw(self, seen: CaptionSession | None) -> list[Any]:
         view, caption = present(seen).view, present(seen).caption
+        if not shows_attention(caption):
+            raise gr.Error("This captioner gives no attention; choose another one to draw it.", print_exception=False)
         name = "-".join(word.text for word in caption.words if word.text.isalnum())[:60] or "caption"
         files = [
             download(attention.strip_png(view, caption.words, caption.text), f"{name}.png"),

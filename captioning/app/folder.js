@@ -53,7 +53,7 @@ const load = async number => {
 };
 const sign = (row, box) => {
   const kind = row.problem ? 'trouble' : row.correction ? 'corrected' : row.accepted ? 'accepted' : row.verdict;
-  const shown = {trouble: 'unsure', corrected: '', accepted: '', sure: '', 'not sure': 'unsure', unfamiliar: 'unsure', unknown: 'unknown'};
+  const shown = {trouble: 'unsure', corrected: '', accepted: '', sure: '', 'not sure': 'unsure', unfamiliar: 'unsure', 'not calibrated': 'unknown', unknown: 'unknown'};
   if (!(kind in shown)) return;
   const text = say(`verdict_${kind.replace(' ', '_')}`);
   const isNumber = row.confidence !== null && ['sure', 'not sure'].includes(kind);

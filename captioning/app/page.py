@@ -9,6 +9,7 @@ from captioning.app import rendering
 from captioning.app.endpoints import add_endpoints
 from captioning.app.tabs.batch import BatchTab
 from captioning.app.tabs.caption import CaptionTab
+from captioning.app.tabs.compare import CompareTab
 from captioning.app.tabs.feedback import FeedbackTab
 from captioning.app.tabs.folder import FolderTab
 from captioning.app.tabs.model import ModelTab
@@ -50,6 +51,9 @@ def build_page(pool: CaptionerPool, store: FeedbackStore, *, is_public: bool, ha
             if has_folders:
                 with gr.Tab(SAY("tab_folder")):
                     FolderTab(pool)
+            if len(pool.names) > 1:
+                with gr.Tab(SAY("tab_compare")):
+                    CompareTab(pool)
             with gr.Tab(SAY("tab_captioner")):
                 model = ModelTab(pool)
             if not is_public:

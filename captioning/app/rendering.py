@@ -7,6 +7,9 @@ Parts with `data-place` belong to one word; page.js shows those of the word that
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
+
+from captioning.inference.caption import Word
 from captioning.inference.captioner import ENDING
 from captioning.inference.confidence import LEAST_EXAMPLES
 from captioning.plots import attention
@@ -19,7 +22,11 @@ SHADE, DARKEST = "168 85 247", 0.45  # red, green, blue behind a word; how much 
 HEAT = 160  # pixels of the longer side of a map of attention: it is smooth, and the page makes it larger
 ENGLISH = "en"  # the language of a bundle that states none
 WORD = 0.9  # seconds a word
-KINDS = {"not sure": "unsure", "unfamiliar": "unsure"}  # the colour of a verdict, where it is not called like it
+KINDS = {  # the colour of a verdict, where it is not called like it
+    "not sure": "unsure",
+    "unfamiliar": "unsure",
+    "not calibrated": "unknown",
+}
 HEADER = """<header class="head"><h1>Captioning</h1>
 <p data-t="head">\
 Choose a picture to get a caption. Press a word to see its attention: the parts of the picture that counted most.</p>
@@ -106,6 +113,9 @@ def _confidence(described: CaptionSession) -> str:
     if verdict == "unfamiliar":
         meaning = "It is less like the validation pictures than 99 in 100 of these are like the others."
         about = f"This picture is unlike those {own}, so what is said of it is a guess."
+    elif verdict == "not calibrated":
+        meaning = "The mean probability of the caption's words. How often such captions are good was not measured."
+        about = "A published model says how likely its words are, which was not calibrated."
     elif confidence is None:
         meaning = f"Measured for beam search alone, and where a training had {LEAST_EXAMPLES} or more such pictures."
         about = f"Not measured on pictures {own}."
@@ -161,12 +171,16 @@ def stage(described: CaptionSession, place: int) -> str:
     height, width = described.view.shape[:2]
     size = f"width:min(100%,{TALLEST * width / height:.0f}px);aspect-ratio:{width}/{height}"
     note = f" ({attention.STILL})" if attention.is_attention_static(words) else ""
-    says = [f"Attention of \u201c{word.text}\u201d{note}" for word in words] + ["The picture"]
+    says = [_told_of(word, note) for word in words] + ["The picture"]
     captions = [
         f'<span data-place="{number}"{_hidden(number != place)}>{escape(each)}</span>'
         for number, each in enumerate(says)
     ]
-    heats = [_heat(described, number, _hidden(number != place)) for number in range(len(words))]
+    heats = [
+        _heat(described, word.attention, number, _hidden(number != place))
+        for number, word in enumerate(words)
+        if word.attention is not None
+    ]
     picture = f'<img src="{data_uri(described.view)}" alt="The picture that is captioned" draggable="false">'
     return (
         f'<figure class="stage"><div class="ground" style="{size}">{picture}{"".join(heats)}'
@@ -177,18 +191,26 @@ def stage(described: CaptionSession, place: int) -> str:
     )
 
 
-def _heat(described: CaptionSession, place: int, hidden: str) -> str:
+def _told_of(word: Word, note: str) -> str:
+    """What stands below the picture while a word is selected."""
+    if word.attention is None:
+        return f"\u201c{word.text}\u201d: this captioner gives no attention"
+    return f"Attention of \u201c{word.text}\u201d{note}"
+
+
+def _heat(described: CaptionSession, weights: np.ndarray, place: int, hidden: str) -> str:
     height, width = described.view.shape[:2]
     scale = HEAT / max(height, width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    laid = data_uri(attention.overlay(described.caption.words[place].attention, size))
+    laid = data_uri(attention.overlay(weights, size))
     return f'<img class="heat" data-place="{place}" src="{laid}" alt="" draggable="false"{hidden}>'
 
 
 def _regions(described: CaptionSession) -> str:
-    if not described.caption.words:
+    maps = [word.attention for word in described.caption.words if word.attention is not None]
+    if not maps:
         return ""
-    rows, columns = described.caption.words[0].attention.shape
+    rows, columns = maps[0].shape
     count = f"{rows * columns} regions ({rows} \u00d7 {columns})"
     return f'<p class="faint">The attention of a word is one weight for each of {count} of the picture.</p>'
 

@@ -79,19 +79,18 @@ def serve(
     folders: Sequence[Path],
     service: Service,
     *,
-    encoder_weights: str,
-    engine: str = "auto",
     feedback: Path,
     strict: bool,
+    **options: Any,
 ) -> None:
     """Serves the bundles until Ctrl-C; whatever was uploaded is gone afterwards.
 
-    `strict`: a broken bundle is an error; else it is left out.
+    `strict`: a broken bundle is an error; else it is left out. `options` are those of CaptionerPool.
     """
     credentials = service.credentials()
     with open_port(service) as listener, scratch_folder() as folder, contextlib.suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        pool, store = CaptionerPool(folders, encoder_weights=encoder_weights, engine=engine), FeedbackStore(feedback)
+        pool, store = CaptionerPool(folders, **options), FeedbackStore(feedback)
         open_first(pool, strict=strict)
         keep_swept(folder)
         terminal = sys.stdout
@@ -130,7 +129,9 @@ def open_first(pool: CaptionerPool, *, strict: bool) -> None:
                 pool.check(name)
             else:
                 print(f"Loading {name} ...", flush=True)
-                if not runs_on_onnx([pool.folder(name)], pool.engine):
+                if pool.is_published(name):
+                    pool.check(name)
+                elif not runs_on_onnx([pool.folder(name)], pool.engine):
                     import_keras()
                 pool.search(name)
                 is_open = True

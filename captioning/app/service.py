@@ -45,6 +45,8 @@ class Places:
     encoder_weights: str = "imagenet"
     engine: str = "auto"
     is_strict: bool = False  # a broken bundle is an error; else it is left out
+    captioners: Sequence[str] = ()  # published ones, or cascades
+    offline: bool = False
     scale: "Scale | None" = None  # of the replicas on a Ray cluster; None: this process captions
 
 
@@ -119,7 +121,7 @@ def opened(places: Places, stack: contextlib.ExitStack) -> CaptionerPool:
     """The captioners, the first of them loaded; with a scale, their replicas run until the stack is closed."""
     settings: dict[str, Any] = {"encoder_weights": places.encoder_weights, "engine": places.engine}
     if places.scale is None:
-        pool = CaptionerPool(places.bundles, **settings)
+        pool = CaptionerPool(places.bundles, **settings, captioners=places.captioners, offline=places.offline)
         server.open_first(pool, strict=places.is_strict)
         return pool
     from captioning.serving import ray_serve

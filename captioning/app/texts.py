@@ -9,6 +9,7 @@ PAGE = {
     "tab_caption": ("Caption", "Beschreiben", "描述"),
     "tab_batch": ("Batch", "Mehrere", "批量"),
     "tab_folder": ("Folder", "Ordner", "文件夹"),
+    "tab_compare": ("Compare", "Vergleichen", "比较"),
     "tab_captioner": ("Captioner", "Modell", "模型"),
     "tab_feedback": ("Feedback", "Rückmeldungen", "反馈"),
     "picture": ("Picture", "Bild", "图片"),

@@ -77,6 +77,7 @@ FOLDER = {
     "verdict_sure": ("sure", "sicher", "确定"),
     "verdict_not_sure": ("not sure", "unsicher", "不确定"),
     "verdict_unfamiliar": ("unfamiliar picture", "unvertrautes Bild", "陌生图片"),
+    "verdict_not_calibrated": ("not calibrated", "nicht kalibriert", "未校准"),
     "verdict_unknown": ("confidence unknown", "Sicherheit unbekannt", "置信度未知"),
     "verdict_accepted": ("accepted", "angenommen", "已接受"),
     "verdict_corrected": ("corrected", "korrigiert", "已更正"),

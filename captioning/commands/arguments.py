@@ -40,13 +40,44 @@ def add_columns(command: Parser) -> None:
         command.add_argument(f"--{name.replace('_', '-')}", default="", metavar=name.upper(), help=help)
 
 
-def add_bundle(command: Parser) -> None:
+def add_bundle(command: Parser, *, published: bool = True) -> None:
+    """The bundle of a command; with `published`, another captioner can be named instead."""
     command.add_argument(
         "--bundle",
         action="append",
         metavar="FOLDER",
         help=f"the captioner; several times: an ensemble of captioners with the same words (default: {IN_THE_BOX})",
     )
+    if published:
+        add_captioner(command)
+
+
+def add_captioner(command: Parser) -> None:
+    """Another captioner than a bundle, wherever --bundle is given."""
+    command.add_argument(
+        "--captioner",
+        default="",
+        metavar="NAME",
+        help="instead of --bundle: blip, blip2, git, vit-gpt2, florence-2, a bundle, the folder or the hub name of a "
+        "published model; NAME,NAME: the first that is sure answers",
+    )
+    add_offline(command)
+
+
+def add_captioners(command: Parser) -> None:
+    """Captioners that are offered beside bundles."""
+    command.add_argument(
+        "--captioner",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also offer these: blip, blip2, git, vit-gpt2, florence-2, a folder or a hub name, or NAME,NAME",
+    )
+    add_offline(command)
+
+
+def add_offline(command: Parser) -> None:
+    command.add_argument("--offline", action="store_true", help="never ask, never download a published model")
 
 
 def add_search(command: Parser) -> None:

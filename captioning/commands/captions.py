@@ -17,7 +17,7 @@ from captioning.commands.arguments import (
     add_engine,
     add_search,
 )
-from captioning.commands.loading import bundles_of, load, tell
+from captioning.commands.loading import bundles_of, load, tell, tell_cascade
 from captioning.errors import CaptioningError
 from captioning.options import CaptionEngineOptions, DecodeOptions
 from captioning.runtime.flags import Parser, add_group, from_flags
@@ -123,10 +123,13 @@ def _caption(flags: argparse.Namespace) -> int:
     if engine.engine == "ray":
         from captioning.extras import ray_engine
 
+        if flags.captioner:
+            raise CaptioningError("--engine ray captions with bundles alone; give --bundle instead of --captioner.")
         ray_engine.require_ray()
     captioner = load(flags)  # with Ray too: for its search, and to refuse a bundle that workers could not load
     search = from_flags(flags, captioner.options)
-    require_confidence(captioner.speaking(search.language), search, options.threshold)
+    speaker = captioner.speaking(search.language) if hasattr(captioner, "speaking") else captioner
+    require_confidence(speaker, search, options.threshold)
     caption = _captioning(flags, captioner, search, engine)
     with open_writer(options, several=search.num_captions > 1) as writer:
         left_out = LeftOut(options, writer)
@@ -136,6 +139,7 @@ def _caption(flags: argparse.Namespace) -> int:
             summary = caption_folder(caption, images, writer, left_out)
     if options.place or watch or len(images) > 1 or summary.problems or summary.left_out:
         tell(summary.text(options.place, options.left_out))
+    tell_cascade(captioner)
     if summary.written and options.journal_path:
         tell(f"{PROGRAM} undo {options.journal_path} takes this back.")
     return 1 if summary.problems else 0
@@ -181,6 +185,7 @@ def _undo(flags: argparse.Namespace) -> int:
 
 def _attention(flags: argparse.Namespace) -> int:
     from captioning.data.images import read_image
+    from captioning.inference.protocol import shows_attention
     from captioning.inference.records import mark
     from captioning.plots import attention
     from captioning.runtime.files import atomic_write
@@ -192,6 +197,9 @@ def _attention(flags: argparse.Namespace) -> int:
     image = read_image(flags.image)
     captioner = load(flags)
     caption = captioner.caption(image, from_flags(flags, captioner.options))
+    if not shows_attention(caption):
+        name = captioner.describe().name
+        raise CaptioningError(f"{name} gives no attention over the picture; choose another captioner to see one.")
     if kind == ".gif":
         data = attention.walk_gif(image, caption.words)
     else:
@@ -209,6 +217,8 @@ CAPTION = Command(
     (
         "photo.jpg holiday/",
         "photo.jpg --num-beams 5 --forbid man woman",
+        "photo.jpg --captioner blip                     # a large published model, see docs/large-models.md",
+        "holiday/ --captioner flickr8k,blip             # blip captions what flickr8k is not sure of",
         "holiday/ --output captions.csv                 # the same again after a stop: it resumes",
         "holiday/ --sidecar --alt-text                  # photo.jpg -> photo.txt beside it, where the caption is sure",
         "holiday/ --metadata --suffix ' (machine-written)'      # into the pictures' own metadata",

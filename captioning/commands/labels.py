@@ -18,7 +18,7 @@ def _add_classify(command: Parser) -> None:
     command.add_argument("--output", type=Path, metavar="FILE", help="all labels of all pictures, as .csv or .json")
     command.add_argument("--chart", type=Path, metavar="FILE", help="a chart of one picture's five best, as .png")
     command.add_argument("--kind", default="bar", choices=CHARTS, help="kind of --chart (default: %(default)s)")
-    add_bundle(command)
+    add_bundle(command, published=False)
     add_encoder_weights(command)
     add_engine(command)
 

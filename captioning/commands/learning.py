@@ -8,7 +8,7 @@ from pathlib import Path
 from captioning.commands.arguments import SPLITS, Command, add_columns, add_data, add_encoder_weights, add_engine
 from captioning.commands.loading import dataset_of, load, tell, tell_left_out
 from captioning.errors import CaptioningError
-from captioning.options import RECORDS
+from captioning.options import RECORDS, RecipeOptions
 from captioning.runtime.flags import Parser, add_flags
 
 FORMATS = ("onnx", "openvino")
@@ -61,6 +61,8 @@ def _train(flags: argparse.Namespace) -> int:
     from captioning.training.settings import recipe_options
 
     options = recipe_options(flags)
+    if options.run.captioner:
+        return _finetune(options)
     from captioning.runtime.keras_import import import_keras
 
     import_keras()
@@ -71,6 +73,17 @@ def _train(flags: argparse.Namespace) -> int:
         (from_feedback.retrain if options.run.from_feedback else extends)(options)
     except KeyboardInterrupt:
         tell("Stopped at once; what was last saved is kept.")
+        return 130
+    return 0
+
+
+def _finetune(options: RecipeOptions) -> int:
+    from captioning.training.published import finetune
+
+    try:
+        finetune(options)
+    except KeyboardInterrupt:
+        tell("Stopped at once; the same command with --resume goes on from what was last saved.")
         return 130
     return 0
 
@@ -135,6 +148,7 @@ TRAIN = Command(
         "--dataset scenes                      # the built-in drawn scenes; downloads nothing",
         "--data my-pictures                    # your own captioned pictures, in any common layout",
         "--data my-pictures --bundle artifacts/flickr8k  # the same, starting from a trained captioner",
+        "--data my-pictures --captioner blip   # fine-tune a large published model instead",
     ),
     add=_add_train,
     run=_train,

@@ -8,6 +8,7 @@ from typing import Any
 
 import captioning
 from captioning.commands.arguments import IN_THE_BOX
+from captioning.errors import CaptioningError
 from captioning.options import ENGINES, DataOptions
 
 
@@ -26,6 +27,31 @@ def bundles_of(flags: argparse.Namespace) -> list[Path]:
 
 
 def load(flags: argparse.Namespace, *bundles: Path) -> Any:
+    """The captioner of the flags, or the one of these bundles."""
+    if getattr(flags, "captioner", "") and not bundles:
+        if flags.bundle:
+            raise CaptioningError("--bundle and --captioner exclude each other; give one of them.")
+        return load_named(flags, flags.captioner)
+    return _load_bundles(flags, *bundles)
+
+
+def load_named(flags: argparse.Namespace, name: str) -> Any:
+    """The captioner of a name: a bundle, a published model, or several with commas between them."""
+    from captioning.extras.captioners import open_captioner
+
+    def load_one(folder: Path) -> Any:
+        return _load_bundles(flags, folder)
+
+    return open_captioner(name, load=load_one, offline=flags.offline)
+
+
+def tell_cascade(captioner: Any) -> None:
+    """Says how many pictures went on from one captioner of a cascade to the next."""
+    if report := getattr(captioner, "report", None):
+        tell(report())
+
+
+def _load_bundles(flags: argparse.Namespace, *bundles: Path) -> Any:
     from captioning.inference.bundle import runs_on_onnx
     from captioning.runtime.keras_import import import_keras_alone
 

@@ -4,6 +4,7 @@ import argparse
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 from captioning.commands.arguments import (
     SPLITS,
@@ -13,9 +14,10 @@ from captioning.commands.arguments import (
     add_data,
     add_encoder_weights,
     add_engine,
+    add_offline,
     add_search,
 )
-from captioning.commands.loading import dataset_of, load, tell_left_out
+from captioning.commands.loading import dataset_of, load, load_named, tell_cascade, tell_left_out
 from captioning.runtime.flags import Parser, from_flags
 
 
@@ -38,7 +40,10 @@ def _add_evaluate(command: Parser) -> None:
 
 
 def _add_compare(command: Parser) -> None:
-    cards = "folders of bundles, their scores.json with predictions-*.jsonl beside, or predictions files (.jsonl) alone"
+    cards = (
+        "folders of bundles, their scores.json with predictions-*.jsonl beside, or predictions files (.jsonl) alone; "
+        "with --data also the names that --captioner takes"
+    )
     command.add_argument("first", type=Path, metavar="CARD", nargs="?", help=cards)
     command.add_argument("others", type=Path, metavar="CARD", nargs="*", help="all are compared with the first")
     command.add_argument("--split", default="", choices=SPLITS, help="default: test, or dev where there is no test")
@@ -51,6 +56,7 @@ def _add_compare(command: Parser) -> None:
     add_columns(command)
     add_encoder_weights(command)
     add_engine(command)
+    add_offline(command)
 
 
 def _evaluate(flags: argparse.Namespace) -> int:
@@ -68,6 +74,7 @@ def _evaluate(flags: argparse.Namespace) -> int:
         options=from_flags(flags, captioner.options),
         java=flags.java,
     )
+    tell_cascade(captioner)
     parts = [json.dumps(card, indent=2)] if flags.json else [card_text(card), word_use_text(card["word_use"])]
     print(*filter(None, parts), sep="\n")
     tell_left_out(problems, card["images"] + len(problems))
@@ -88,11 +95,15 @@ def _compare(flags: argparse.Namespace) -> int:
         print(compare(paths, flags.split, captions=flags.captions))
         return 0
     dataset, root = dataset_of(flags)
-    load_each = functools.partial(load, flags)
+    load_each = functools.partial(_load_card, flags)
     scored, problems = caption_and_score(paths, dataset, root, flags.split, load=load_each)
     print(report(scored, captions=flags.captions))
     tell_left_out(problems, scored[0].card["images"] + len(problems))
     return 0
+
+
+def _load_card(flags: argparse.Namespace, card: Path) -> Any:
+    return load_named(flags, str(card))
 
 
 EVALUATE = Command(
@@ -114,6 +125,7 @@ COMPARE = Command(
     (
         "artifacts/flickr8k artifacts/mine",
         "artifacts/flickr8k artifacts/mine --data my-pictures --split dev   # captions the images first",
+        "flickr8k blip git --data my-pictures           # beside large published models",
         "new/scores.json old/scores.json older/scores.json --split dev",
         "mine.jsonl blip.jsonl --captions               # predictions of evaluate, or of another program",
         "--feedback feedback/feedback.db                # what people said while captioning serve --split ran",

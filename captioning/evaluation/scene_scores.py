@@ -81,14 +81,17 @@ def score_scenes(captions: Sequence["Caption"], images: Collection[Path], folder
         return {}
     pairs = [(caption, objects[image]) for caption, image in zip(captions, images, strict=True)]
     right = [names_right_object(caption.text, things) for caption, things in pairs]
+    named = {"names_right_object": sum(right) / len(right)}
+    if any(word.attention is None for caption, _ in pairs for word in caption.words):
+        return named
     hits = [_pointing(caption, things) for caption, things in pairs]
     pointed, total = (sum(counts) for counts in zip(*hits, strict=True))
-    return {"names_right_object": sum(right) / len(right), "attention_in_box": pointed / max(total, 1)}
+    return named | {"attention_in_box": pointed / max(total, 1)}
 
 
 def _pointing(caption: "Caption", things: Iterable[SceneObject]) -> tuple[int, int]:
     if not caption.words:
         return 0, 0
     return pointing_hits(
-        [word.text for word in caption.words], np.stack([word.attention for word in caption.words]), things
+        [word.text for word in caption.words], np.stack([np.asarray(word.attention) for word in caption.words]), things
     )

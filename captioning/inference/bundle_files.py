@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.errors import BundleError
+from captioning.inference.protocol import Description
 from captioning.runtime import strict_json
 
 FORMAT = 1
@@ -22,6 +23,11 @@ WEIGHTS = "model.weights.h5"
 VOCABULARY = "vocabulary.json"
 LONGEST_TEXT = 4 * 2**20  # bytes of config.json and of vocabulary.json; 2,000 words take 0.03 MB
 LARGEST_FILE = 64 * 2**20  # bytes of a file that is read whole, such as the scores or the predictions of a split
+LICENCES = {  # of weights, by the data that they were learned from
+    "flickr8k": "research and education (Flickr8k)",
+    "flickr30k": "research and education (Flickr30k)",
+    "scenes": "Apache-2.0",
+}
 LARGEST_BUNDLE = 2 * 2**30  # bytes of all files together
 
 
@@ -53,6 +59,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
         raise BundleError(f"{folder}/{CONFIG} does not describe a captioner (files lists no hashes); copy it again.")
     return config
+
+
+def describe(folder: Path, *others: Path) -> Description:
+    """The name of a bundle, the licence and the size of its weights; of an ensemble those of all its members."""
+    folders = [folder, *others]
+    config = read_config(folder)
+    about = config.get("about")
+    data = str(about.get("data")) if isinstance(about, dict) else ""
+    size = sum((each / WEIGHTS).stat().st_size for each in folders if (each / WEIGHTS).is_file())
+    name = " + ".join(each.resolve().name for each in folders)
+    return Description(name, LICENCES.get(data, ""), size, tuple(config.get("languages") or ()))
 
 
 def _sum(config: dict[str, Any]) -> str:

@@ -9,11 +9,11 @@ from captioning.inference.confidence import Verdict, is_sure, verdict_of
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Word:
-    """One word, its probability, and its attention over the image, (rows, columns), summing to one."""
+    """One word, its probability, and its attention over the image, (rows, columns), summing to one; None: not known."""
 
     text: str
     probability: float
-    attention: np.ndarray
+    attention: np.ndarray | None
 
     def __repr__(self) -> str:
         return f"Word({self.text!r}, probability={self.probability:.2f})"
@@ -26,7 +26,8 @@ class Caption:
     `confidence` is the calibrated probability that it is as good as an acceptable human caption (see confidence.py).
     It is None where the bundle has no calibration or the search was not a beam search. `familiar` is False for an image
     unlike those that the confidence was measured on, None where that is unknown. `language` is that of the text, ""
-    where the bundle does not state one. `shared`: it was found for another picture of the same scene.
+    where the bundle does not state one. `shared`: it was found for another picture of the same scene. `calibrated` is
+    False for published models: the confidence is the mean probability of the caption's tokens, and never calls it sure.
     """
 
     text: str
@@ -37,16 +38,17 @@ class Caption:
     familiar: bool | None = None
     language: str = ""
     shared: bool = False
+    calibrated: bool = True
 
     @property
     def sure(self) -> bool | None:
         """Whether the confidence is at least 0.65 and the image is not unfamiliar; None where it is unknown."""
-        return is_sure(self.confidence, self.familiar)
+        return is_sure(self.confidence if self.calibrated else None, self.familiar)
 
     @property
     def verdict(self) -> Verdict:
-        """One of "sure", "not sure", "unfamiliar" (which goes before the two) and "unknown"."""
-        return verdict_of(self.confidence, self.familiar)
+        """One of "sure", "not sure", "unfamiliar" (which goes before the others), "not calibrated" and "unknown"."""
+        return verdict_of(self.confidence, self.familiar, calibrated=self.calibrated)
 
     def __str__(self) -> str:
         return self.text

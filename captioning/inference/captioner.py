@@ -25,6 +25,7 @@ from captioning.inference.caption import Caption, Word
 from captioning.inference.confidence import Calibration, signals
 from captioning.inference.engine import Engine
 from captioning.inference.familiarity import Familiarity
+from captioning.inference.protocol import Description
 from captioning.inference.regions import Region, regions_within
 from captioning.options import DecodeOptions, changed
 
@@ -68,6 +69,11 @@ class Captioner:
         self._lock = threading.Lock()  # one thread may encode images while another searches
         self._grids: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._others, self._built = others, dict[str, Captioner]()
+        self.about = Description("captioner")
+
+    def describe(self) -> Description:
+        """Its name, its licence, its size and its languages."""
+        return dataclasses.replace(self.about, languages=self.languages)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -155,7 +161,7 @@ class Captioner:
 
     def _read(self, image: Image, place: int, count: int, on_error: str) -> np.ndarray | ImageError:
         try:
-            return read_image(_source(image), size=self.image_size)
+            return read_image(source_of(image), size=self.image_size)
         except ImageError as error:
             is_named = count == 1 or isinstance(image, (str, os.PathLike))
             error = error if is_named else ImageError(error.reason, f"images[{place}]: {error}")
@@ -320,7 +326,7 @@ def _refuse_nonsense(found: SearchResult) -> None:
         )
 
 
-def _source(image: Any) -> Source:
+def source_of(image: Any) -> Source:
     """The image as read_image takes it; a web address and what cannot be an image are refused."""
     if isinstance(image, (bytes, bytearray, memoryview)):
         return io.BytesIO(image)

@@ -18,7 +18,7 @@ SURE = 0.65  # a caption below this is called "not sure"
 STEPS, RIDGE = 50, 1e-3
 LEAST_EXAMPLES = 20
 
-Verdict = Literal["sure", "not sure", "unfamiliar", "unknown"]
+Verdict = Literal["sure", "not sure", "unfamiliar", "not calibrated", "unknown"]
 
 
 def is_sure(confidence: float | None, familiar: bool | None = None) -> bool | None:
@@ -28,10 +28,15 @@ def is_sure(confidence: float | None, familiar: bool | None = None) -> bool | No
     return None if confidence is None else confidence >= SURE
 
 
-def verdict_of(confidence: float | None, familiar: bool | None = None) -> Verdict:
-    """What is said of a caption: whether it is sure, or that its image is unfamiliar, or nothing."""
+def verdict_of(confidence: float | None, familiar: bool | None = None, *, calibrated: bool = True) -> Verdict:
+    """What is said of a caption: whether it is sure, or that its image is unfamiliar, or nothing.
+
+    A confidence that is not calibrated says neither that a caption is sure nor that it is not.
+    """
     if familiar is False:
         return "unfamiliar"
+    if confidence is not None and not calibrated:
+        return "not calibrated"
     sure = is_sure(confidence)
     return "unknown" if sure is None else "sure" if sure else "not sure"
 

@@ -1,6 +1,7 @@
 """Many images -> their captions, batch by batch, while the next images are read; and a summary of the run."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from captioning.data.dataset import find_images
 from captioning.data.images import read_image
 from captioning.errors import CaptioningError, DataError, ImageError
 from captioning.inference.left_out import LeftOut
+from captioning.inference.protocol import AnyCaptioner, EncodesApart, encodes_apart
 from captioning.inference.records import REASONS, name_of
 from captioning.inference.sharing import SharedCaptions
 from captioning.inference.writers import CaptionWriter
@@ -20,6 +22,7 @@ from captioning.options import DecodeOptions
 from captioning.runtime.read_ahead import map_ahead
 
 BATCH = 64
+AT_ONCE = 8  # images that a captioner without an encoder of its own is handed
 LARGEST_BATCH = 256  # with images that cannot be read, or share the caption of another one
 LISTED = 20  # captions of too low a confidence that a summary shows
 
@@ -43,6 +46,7 @@ class Summary:
     written: int = 0
     not_sure: int = 0  # of those written
     unfamiliar: int = 0  # of those written
+    not_calibrated: int = 0  # of those written: with a confidence that is not calibrated
     unknown: int = 0  # of those written: without a confidence
     shared: int = 0  # of those written: found for another picture of the same scene
     problems: list[str] = field(default_factory=list)  # a sentence for each image that has no caption
@@ -58,8 +62,9 @@ class Summary:
             parts.append(f"{self.not_sure:,} not sure")
         if self.unfamiliar:
             parts.append(f"{self.unfamiliar:,} of unfamiliar pictures")
-        if self.unknown:
-            parts.append(("" if self.unknown == self.written else f"{self.unknown:,} with ") + "confidence unknown")
+        for count, says in ((self.not_calibrated, "confidence not calibrated"), (self.unknown, "confidence unknown")):
+            if count:
+                parts.append(("" if count == self.written else f"{count:,} with ") + says)
         if self.shared:
             parts.append(f"{self.shared:,} shared with a similar picture")
         if missing:
@@ -123,11 +128,12 @@ def _add(batch: dict[Path, Any], writer: CaptionWriter, left_out: LeftOut | None
     verdicts = [each.verdict for each in written]
     summary.not_sure += verdicts.count("not sure")
     summary.unfamiliar += verdicts.count("unfamiliar")
+    summary.not_calibrated += verdicts.count("not calibrated")
     summary.unknown += verdicts.count("unknown")
 
 
 def _low_text(image: str, caption: str, confidence: float | None, verdict: str) -> str:
-    is_number = confidence is not None and verdict != "unfamiliar"
+    is_number = confidence is not None and verdict not in ("unfamiliar", "not calibrated")
     return f"{image}: " + (f"{confidence:.2f}" if is_number else REASONS[verdict]) + f", {caption}"
 
 
@@ -143,22 +149,37 @@ def require_confidence(captioner: Any, search: DecodeOptions, threshold: float) 
 
 
 def caption_images(
-    captioner: Any,
+    captioner: AnyCaptioner,
     images: Iterable[Path],
     search: DecodeOptions,
     begin: str = "",
     shared: SharedCaptions | None = None,
 ) -> Iterator[dict[Path, Any]]:
-    """Batches of 64 readable images, the last one of fewer: the Caption of each, or why it cannot be read.
+    """Batches of images: the Caption of each, or why it cannot be read; `begin` holds the words that all begin with.
 
-    The next batch is encoded while the captions of one are searched for. `begin` holds the words that all begin with.
-    With `shared`, further pictures of a scene get the caption of its first one, and count for no batch.
+    With `shared`, further pictures of a scene get the caption of its first one, where the captioner encodes them apart.
+    """
+    prefix = {"begin": begin} if begin else {}
+    if encodes_apart(captioner):
+        yield from _caption_apart(captioner, images, search, shared, **prefix)
+        return
+    remaining = iter(images)
+    while batch := list(itertools.islice(remaining, AT_ONCE)):
+        yield dict(zip(batch, captioner.caption(batch, search, on_error="return", **prefix), strict=True))
+
+
+def _caption_apart(
+    captioner: EncodesApart, images: Iterable[Path], search: DecodeOptions, shared: SharedCaptions | None, **prefix: str
+) -> Iterator[dict[Path, Any]]:
+    """Batches of 64 readable images, the last one of fewer.
+
+    The next batch is encoded while the captions of one are searched for. With `shared`, further pictures of a scene get
+    the caption of its first one, and count for no batch.
     """
 
     def encode(batch: "_Batch") -> np.ndarray | None:
         return captioner.features(list(batch.pixels.values()), search) if batch.pixels else None
 
-    prefix = {"begin": begin} if begin else {}
     batches = _batches(read_ahead(images, captioner.image_size), shared)
     for batch, features in map_ahead(encode, batches, 1, threads=1):
         found = [] if features is None else captioner.caption_features(features, search, **prefix)

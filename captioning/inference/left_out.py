@@ -54,7 +54,7 @@ class LeftOut:
 
     def is_too_low(self, confidence: float | None, verdict: str) -> bool:
         """Whether a caption is left out: above 0, any threshold leaves out what is unknown or unfamiliar."""
-        is_low = confidence is None or verdict == "unfamiliar" or confidence < self.threshold
+        is_low = confidence is None or verdict in ("unfamiliar", "not calibrated") or confidence < self.threshold
         return self.threshold > 0 and is_low
 
     def __contains__(self, image: Path) -> bool:

@@ -24,7 +24,12 @@ ALT_PREFIX = re.compile(
     re.IGNORECASE,
 )
 ONE_LINE = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
-REASONS = {"not sure": "not sure", "unfamiliar": "unfamiliar picture", "unknown": "confidence unknown"}
+REASONS = {
+    "not sure": "not sure",
+    "unfamiliar": "unfamiliar picture",
+    "not calibrated": "confidence not calibrated",
+    "unknown": "confidence unknown",
+}
 ADDED_LATER = ((), ("verdict",), ("sure", "verdict"))  # columns that CSV files of earlier releases lack
 
 Record = dict[str, Any]
@@ -75,8 +80,8 @@ def record_of(
     return record
 
 
-def _rounded(attention: np.ndarray) -> list[list[float]]:
-    return [[round(float(weight), 4) for weight in row] for row in attention]
+def _rounded(attention: np.ndarray | None) -> list[list[float]] | None:
+    return None if attention is None else [[round(float(weight), 4) for weight in row] for row in attention]
 
 
 def texts_of(record: Record) -> list[str]:

@@ -303,8 +303,7 @@ class LinesWriter(_Writer):
         self.done -= names
 
     def add(self, captions: Mapping[Path, Any]) -> dict[Path, str]:
-        records = [self._record(*pair) for pair in captions.items()]
-        records = [{key: value for key, value in record.items() if key not in self._absent} for record in records]
+        records = [self._fitting(image, caption) for image, caption in captions.items()]
         data = (("" if self._end else self._header) + self._lines(records)).encode()
         with explain_disk_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -314,6 +313,13 @@ class LinesWriter(_Writer):
         self._end += len(data)
         self.done.update(map(name_of, captions))
         return {}
+
+    def _fitting(self, image: Path, caption: "Caption") -> Record:
+        """The record with the columns of this file; a confidence never stands where no verdict says what it is."""
+        record = self._record(image, caption)
+        if "verdict" in self._absent and not caption.calibrated:
+            record["confidence"] = None
+        return {key: value for key, value in record.items() if key not in self._absent}
 
 
 class _Sidecars(_Writer):

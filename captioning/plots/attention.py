@@ -50,7 +50,7 @@ Row = tuple[np.ndarray, str, str, float]
 
 
 class Word(Protocol):
-    """A word of a caption: its text, its probability, its attention map (rows, columns)."""
+    """A word of a caption: its text, its probability, its attention map (rows, columns) or None."""
 
     @property
     def text(self) -> str: ...
@@ -59,7 +59,7 @@ class Word(Protocol):
     def probability(self) -> float: ...
 
     @property
-    def attention(self) -> np.ndarray: ...
+    def attention(self) -> np.ndarray | None: ...
 
 
 def upsample(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -119,7 +119,12 @@ def attention_variation(maps: Sequence[np.ndarray]) -> float:
 
 def is_attention_static(words: Sequence[Word]) -> bool:
     """Whether the words' attention maps hardly differ."""
-    return attention_variation([word.attention for word in words]) < MOVES
+    return attention_variation([word.attention for word in words if word.attention is not None]) < MOVES
+
+
+def _under(photo: Image.Image, word: Word) -> Image.Image:
+    """The photograph under the attention of a word; as it is where the word has none."""
+    return photo if word.attention is None else Image.fromarray(blend_attention(np.asarray(photo), word.attention))
 
 
 def strip_png(image: np.ndarray, words: Sequence[Word], title: str = "") -> bytes:
@@ -130,7 +135,7 @@ def strip_png(image: np.ndarray, words: Sequence[Word], title: str = "") -> byte
     width = max(photo.width, min(LABEL, math.ceil(longest)))
     panels = [_panel(photo, paragraph([], font, width=width))]
     for word in words:
-        coloured = Image.fromarray(blend_attention(np.asarray(photo), word.attention))
+        coloured = _under(photo, word)
         panels.append(_panel(coloured, _label(word, font, photo.width, width=width)))
     columns = max(1, (PAGE + GAP[0]) // (width + GAP[0]))
     columns = math.ceil(len(panels) / math.ceil(len(panels) / columns))  # no row much shorter than the others
@@ -179,8 +184,7 @@ def walk_gif(image: np.ndarray, words: Sequence[Word], *, longest: int = 480) ->
     photo = scaled(image, longest, longest)
     width = max(photo.width, 2 * longest // 3)
     font = font_for("".join(word.text for word in words), max(SMALLEST, longest / 22))
-    still = np.asarray(photo)
-    pictures = [photo, *(Image.fromarray(blend_attention(still, word.attention)) for word in words)]
+    pictures = [photo, *(_under(photo, word) for word in words)]
     frames = [_frame(picture, words, now, font, width) for now, picture in enumerate(pictures, start=-1)]
     return gif(frames, [PAUSE, *([WORD] * (len(words) - 1)), PAUSE][: len(frames)])
 

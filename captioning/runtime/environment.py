@@ -15,6 +15,10 @@ EXTRAS = {  # what an optional part needs, by the name of its extra
     "app": ("Gradio", SERVER | {"gradio", "httpx", "pandas"}),
     "serve": ("FastAPI and Uvicorn", SERVER | {"anyio", "jwt", "prometheus_client", "pydantic"}),
     "train": ("TensorFlow and Keras", {"h5py", "keras", "matplotlib", "onnx", "tensorflow"}),
+    "hf": (
+        "PyTorch and transformers",
+        {"huggingface_hub", "peft", "sacremoses", "safetensors", "scipy", "sentencepiece", "torch", "transformers"},
+    ),
 }
 _COMMAND = ContextVar("command", default="")  # of the command line
 ROOT = Path(__file__).resolve().parents[2]

@@ -32,11 +32,14 @@ class Busy(CaptioningError):  # noqa: N818
     """The queue is full."""
 
 
+LONGEST = 640  # pixels of the longer side of a picture that a published captioner is handed
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a captioner needs of a picture, and the search it uses unless told otherwise."""
 
-    image_size: int
+    image_size: int  # 0: it takes pictures in their own shape
     options: DecodeOptions
 
 
@@ -44,7 +47,7 @@ class Facts:
 class _Asked:
     bundle: str
     options: DecodeOptions
-    pixels: np.ndarray  # uint8 (S, S, 3)
+    pixels: np.ndarray  # uint8 (S, S, 3), or (H, W, 3)
     answer: "Future[Caption]" = field(default_factory=Future)
     time: float = field(default_factory=time.monotonic)
 
@@ -75,7 +78,7 @@ class Batcher:
         """The facts of a captioner, which is opened when they are first asked for."""
         if bundle not in self._facts:
             with self.pool.captioner(bundle) as captioner:
-                self._facts[bundle] = Facts(captioner.image_size, captioner.options)
+                self._facts[bundle] = Facts(getattr(captioner, "image_size", 0), captioner.options)
         return self._facts[bundle]
 
     def search(self, bundle: str, changes: dict[str, Any]) -> DecodeOptions:
@@ -113,7 +116,8 @@ class Batcher:
         if known:
             self._seen("cached", 1)
             return known
-        pixels = read_image(io.BytesIO(data), size=self.facts(bundle).image_size)
+        size = self.facts(bundle).image_size
+        pixels = read_image(io.BytesIO(data), size=size or None, longest=None if size else LONGEST)
         asked = _Asked(bundle, options, pixels)
         with self._changed:
             self._waiting.append(asked)

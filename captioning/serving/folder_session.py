@@ -58,7 +58,7 @@ class FolderSession:
 
     def caption(self, bundle: str, language: str = "") -> None:
         """Begins to caption what has no caption; a person's mistake is told at once."""
-        self._pool.folder(bundle)
+        self._pool.require(bundle)
         self._begin("caption", lambda: self._caption_all(bundle, language))
 
     def write(self, target: str, if_exists: str, view: View) -> None:
@@ -216,7 +216,13 @@ def _caption_of(row: Row) -> Caption:
     """A picture's text as a caption; a text that a person wrote has no confidence."""
     if row["correction"]:
         return Caption(row["text"], (), 0.0, language=row["language"])
-    familiar = None if row["verdict"] == "unknown" else row["verdict"] != "unfamiliar"
+    familiar = None if row["verdict"] in ("unknown", "not calibrated") else row["verdict"] != "unfamiliar"
     return Caption(
-        row["text"], (), row["score"] or 0.0, confidence=row["confidence"], familiar=familiar, language=row["language"]
+        row["text"],
+        (),
+        row["score"] or 0.0,
+        confidence=row["confidence"],
+        familiar=familiar,
+        language=row["language"],
+        calibrated=row["verdict"] != "not calibrated",
     )

@@ -35,15 +35,16 @@ TABLES = (
     "CREATE TABLE thumbnail (picture INTEGER PRIMARY KEY, jpeg BLOB NOT NULL)",
     "CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2')",
 )
+CALIBRATED = "CASE verdict WHEN 'unfamiliar' THEN -1 WHEN 'not calibrated' THEN {0} ELSE coalesce(confidence, {0}) END"
 ORDERS = {
     "name": "name",
-    "least": "CASE verdict WHEN 'unfamiliar' THEN -1 ELSE coalesce(confidence, 2) END, name",
-    "most": "CASE verdict WHEN 'unfamiliar' THEN -1 ELSE coalesce(confidence, -2) END DESC, name",
+    "least": f"{CALIBRATED.format(2)}, name",
+    "most": f"{CALIBRATED.format(-2)} DESC, name",
 }
 FILTERS = {
     "all": "1",
     "open": "NOT accepted",
-    "unsure": "verdict IN ('not sure', 'unknown') AND NOT accepted",
+    "unsure": "verdict IN ('not sure', 'not calibrated', 'unknown') AND NOT accepted",
     "unfamiliar": "verdict = 'unfamiliar' AND NOT accepted",
     "accepted": "accepted",
     "corrected": "correction <> ''",

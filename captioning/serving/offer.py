@@ -42,6 +42,7 @@ class Offer:
     low: float | None = None
     bleu: float | None = None
     languages: tuple[str, ...] = ()  # of its captions beside its own
+    published: str = ""  # what is said of a published model or a cascade, which is no bundle
 
     @property
     def is_drawn(self) -> bool:
@@ -60,6 +61,8 @@ class Offer:
 
     def sentence(self, encoder_weights: str) -> str:
         """What it is good for and its scores."""
+        if self.published:
+            return self.published
         says = f"Good for {self._kind[1]}." if self.data else "It does not say which pictures it was trained on."
         if self.score is not None and self.bleu is not None:
             measured = f"{self.images:,} validation pictures" if self.images else "validation pictures"

@@ -5,6 +5,7 @@ up, and the next request loads a fresh one.
 """
 
 import contextlib
+import functools
 import gc
 import os
 import threading
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import captioning
 from captioning.errors import BundleError, CaptioningError
+from captioning.extras.captioners import is_model, make_ready, open_captioner, sentence_of, short_name
 from captioning.options import DecodeOptions
+from captioning.runtime.memory import resident_bytes
 from captioning.serving.offer import Offer, labels, rank, read_offer
 
 if TYPE_CHECKING:
@@ -27,11 +30,12 @@ if TYPE_CHECKING:
     from captioning.inference.caption import Caption
 
 LONGEST = 60.0  # seconds that one encoding and search may take
+LONGEST_PUBLISHED = 600.0  # the same of a published model, which may have thousands of millions of weights
 
 
 def find_bundles(artifacts: Path, encoder_weights: str = "imagenet") -> list[Path]:
     """The bundles in a folder, the best that opens without a download first; trainings in progress are left out."""
-    found = [path.parent for path in artifacts.glob("[!.]*/config.json")]
+    found = [path.parent for path in artifacts.glob("[!.]*/config.json") if not is_model(path.parent)]
     if not found:
         raise BundleError(f"{artifacts} holds no bundle; train one with make train.")
     return sorted(found, key=lambda folder: rank(read_offer(folder), encoder_weights))
@@ -42,10 +46,21 @@ class CaptionerPool:
 
     at_once = 1  # batches that it captions at the same time
 
-    def __init__(self, folders: Sequence[Path], *, encoder_weights: str = "imagenet", engine: str = "auto") -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        encoder_weights: str = "imagenet",
+        engine: str = "auto",
+        captioners: Sequence[str] = (),
+        offline: bool = False,
+    ) -> None:
         self._folders: dict[str, Path] = {}
         self.encoder_weights, self.engine, self._lock = encoder_weights, engine, FairLock()
         self._captioners: dict[str, Any] = {}
+        self._memory: dict[str, int | None] = {}
+        self._published: dict[str, str] = {}
+        self._offline = offline
         self._used: dict[str, float] = {}  # when each was last asked for
         for folder in folders:
             name = folder.resolve().name
@@ -54,28 +69,50 @@ class CaptionerPool:
             if name in self._folders:
                 raise BundleError(f"{folder} and {self._folders[name]} share a name; rename one of the folders.")
             self._folders[name] = folder
-        assert self._folders, "a pool holds at least one bundle"
+        for names in captioners:
+            name = short_name(names)
+            if name in self.names:
+                raise BundleError(f"Two captioners are called {name}; rename the folder of one.")
+            self._published[name] = names
+        assert self.names, "a pool holds at least one captioner"
 
     @property
     def names(self) -> list[str]:
         """The names of the bundles; a page begins with the first."""
-        return list(self._folders)
+        return [*self._folders, *self._published]
+
+    def is_published(self, name: str) -> bool:
+        """Whether this is a published model or a cascade, not a bundle."""
+        return name in self._published
+
+    def memory(self, name: str) -> int | None:
+        """Bytes by which this program grew when the captioner was loaded; None where that is not known."""
+        return self._memory.get(name)
+
+    def require(self, name: str) -> None:
+        """Refuses a name that no captioner has."""
+        if name not in self.names:
+            raise CaptioningError(f"No bundle here is called {name}; choose one of {', '.join(self.names)}.")
 
     def folder(self, name: str) -> Path:
         """The folder of a bundle."""
-        if name not in self._folders:
-            raise CaptioningError(f"No bundle here is called {name}; choose one of {', '.join(self._folders)}.")
+        self.require(name)
+        if self.is_published(name):
+            raise CaptioningError(f"{name} is a published captioner, not a bundle; choose a bundle.")
         return self._folders[name]
 
     def check(self, name: str) -> None:
         """Refuses a bundle whose files are not those of its training, without the seconds that loading it takes."""
         from captioning.inference import bundle
 
+        if self.is_published(name):
+            make_ready(self._published[name], offline=self._offline)
+            return
         bundle.check(self.folder(name))
 
     def leave_out(self, name: str) -> None:
         """Offers a bundle no longer."""
-        del self._folders[name]
+        del (self._published if self.is_published(name) else self._folders)[name]
 
     def search(self, name: str) -> DecodeOptions:
         """The search options saved in a bundle, with all the captions that its beams hold."""
@@ -84,6 +121,8 @@ class CaptionerPool:
 
     def offer(self, name: str) -> Offer:
         """What a bundle was trained on, and how well it does."""
+        if self.is_published(name):
+            return Offer(name, has_encoder=True, published=sentence_of(self._published[name]))
         return read_offer(self.folder(name))
 
     def sentence(self, name: str) -> str:
@@ -108,18 +147,26 @@ class CaptionerPool:
     @contextlib.contextmanager
     def captioner(self, name: str) -> Iterator[Any]:
         """The captioner of a bundle, to nobody else until the block ends."""
-        folder = self.folder(name)
+        seconds = LONGEST_PUBLISHED if self.is_published(name) else LONGEST
+        load = functools.partial(self._load, name if self.is_published(name) else self.folder(name))
         with self._lock:
             if name not in self._captioners:
-                self._captioners[name] = captioning.load(
-                    folder, encoder_weights=self.encoder_weights, engine=self.engine
-                )
+                before = resident_bytes()
+                self._captioners[name] = load()
+                after = resident_bytes()
+                self._memory[name] = None if before is None or after is None else after - before
             self._used[name] = time.monotonic()
             try:
-                yield Patient(self._captioners[name])
+                yield Patient(self._captioners[name], seconds)
             except TimeoutError:
                 del self._captioners[name]
-                raise CaptioningError(f"{name} did not answer within {LONGEST:.0f} seconds; try again.") from None
+                raise CaptioningError(f"{name} did not answer within {seconds:.0f} seconds; try again.") from None
+
+    def _load(self, what: str | Path) -> Any:
+        """The captioner of a bundle's folder, or of the name of a published one, which was made ready before."""
+        if isinstance(what, str):
+            return open_captioner(self._published[what], load=self._load, offline=True)
+        return captioning.load(what, encoder_weights=self.encoder_weights, engine=self.engine)
 
     def caption(self, name: str, pixels: "list[np.ndarray]", options: DecodeOptions) -> "list[Caption]":
         """The captions of a batch by the captioner of this name."""
@@ -181,22 +228,22 @@ def resident_megabytes() -> float:
 class Patient:
     """A captioner that runs in a thread of its own, which is left behind if it hangs."""
 
-    def __init__(self, captioner: Any) -> None:
-        self._captioner = captioner
+    def __init__(self, captioner: Any, seconds: float = LONGEST) -> None:
+        self._captioner, self._seconds = captioner, seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._captioner, name)
 
     def caption(self, *arguments: Any, **settings: Any) -> Any:
         """As the captioner's own; a TimeoutError where it takes too long."""
-        return _answer(lambda: self._captioner.caption(*arguments, **settings))
+        return _answer(lambda: self._captioner.caption(*arguments, **settings), self._seconds)
 
     def alternatives(self, *arguments: Any, **settings: Any) -> Any:
         """As the captioner's own; a TimeoutError where it takes too long."""
-        return _answer(lambda: self._captioner.alternatives(*arguments, **settings))
+        return _answer(lambda: self._captioner.alternatives(*arguments, **settings), self._seconds)
 
 
-def _answer(question: Callable[[], Any]) -> Any:
+def _answer(question: Callable[[], Any], seconds: float) -> Any:
     answer: Future[Any] = Future()
 
     def work() -> None:
@@ -206,7 +253,7 @@ def _answer(question: Callable[[], Any]) -> Any:
             answer.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
-    return answer.result(LONGEST)
+    return answer.result(seconds)
 
 
 def all_beams(options: DecodeOptions) -> DecodeOptions:

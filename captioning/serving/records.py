@@ -34,7 +34,8 @@ def attention_box(attention: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _word(word: SpokenWord, boxes: bool) -> Word:
-    box = [round(float(side), 4) for side in attention_box(word.attention)] if boxes else None
+    maps = [] if word.attention is None or not boxes else [word.attention]
+    box = next(([round(float(side), 4) for side in attention_box(each)] for each in maps), None)
     return Word(text=word.text, probability=round(word.probability, 4), box=box)
 
 

@@ -61,7 +61,7 @@ class Service:
     def bundle(self, request: Request, settings: schemas.Asked) -> str:
         """The captioner that is asked for; where none is, the caller's in the split, or the first."""
         name = settings.captioner or (self.split.captioner(self.person(request, settings)) if self.split else "")
-        self.pool.folder(name or self.pool.names[0])
+        self.pool.require(name or self.pool.names[0])
         return name or self.pool.names[0]
 
     def person(self, request: Request, settings: schemas.Asked) -> str:

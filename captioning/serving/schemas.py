@@ -99,7 +99,7 @@ class PictureCaption(BaseModel):
     caption: str | None = None
     confidence: float | None = Field(default=None, description="null where the captioner has no calibration")
     sure: bool | None = None
-    verdict: Literal["sure", "not sure", "unfamiliar", "unknown"] | None = None
+    verdict: Literal["sure", "not sure", "unfamiliar", "not calibrated", "unknown"] | None = None
     score: float | None = Field(default=None, description="length-normalised log-probability")
     language: str | None = None
     words: list[Word] = []

@@ -35,6 +35,7 @@ SURENESS = {
     "sure": "{:.0%} sure",
     "not sure": "not sure, {:.0%}",
     "unfamiliar": "unfamiliar picture",
+    "not calibrated": "{:.0%}, not calibrated",
     "unknown": "confidence unknown",
 }
 
@@ -47,7 +48,7 @@ class CaptionSession:
 
     bundle: str
     view: np.ndarray  # uint8 (H, W, 3), as it is shown
-    pixels: np.ndarray  # uint8 (S, S, 3), as it is encoded
+    pixels: np.ndarray  # uint8 (S, S, 3), as it is encoded, or the view
     adjustments: Adjustments
     options: DecodeOptions
     region: Region | None
@@ -88,7 +89,8 @@ def describe(
     view = adjustments.apply(shown(path))
     where = looked_at(region, view)
     with pool.captioner(bundle) as captioner:
-        pixels = read_image(path if adjustments == AS_IT_IS else view, size=captioner.image_size)
+        size = getattr(captioner, "image_size", None)  # published captioners take the picture in its own shape
+        pixels = read_image(path if adjustments == AS_IT_IS else view, size=size) if size else view
         options = options or all_beams(captioner.options)
         best = captioner.caption(pixels, options, region=where)
         choices = captioner.alternatives(pixels, best, options, region=where)

@@ -38,6 +38,15 @@ class ModelTab:
         return {"fn": self._on_bundle, "inputs": self._bundle, "outputs": parts, **LIGHT}
 
     def _on_bundle(self, bundle: str) -> dict[Any, Any]:
+        if self._pool.is_published(bundle):
+            return {
+                self._problems: "",
+                self._scores: "",
+                self._training: gr.Column(visible=False),
+                self._curves: None,
+                self._lapse: "",
+                self._card: self._pool.sentence(bundle),
+            }
         report = bundle_report.read_report(self._pool.folder(bundle))
         return {
             self._problems: "".join(rendering.notice(explained(problem)) for problem in report.problems),

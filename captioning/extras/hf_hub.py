@@ -1,0 +1,133 @@
+"""Finds the folder of a published model, and downloads it after consent.
+
+A name on the Hugging Face hub may end in @REVISION. Which commit was downloaded is kept, and loaded from then on.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from captioning.errors import BundleError, DownloadError
+from captioning.extras.hf_files import PICKLES, check_folder, remote_code, size_text
+from captioning.runtime.environment import explain_missing_packages
+
+WANTED = ["*.json", "*.jinja", "*.model", "*.safetensors", "*.spm", "*.txt"]  # files that are downloaded
+UNWANTED = ["*/*"]  # files in folders: other formats of the same weights
+
+Consent = Callable[[str], bool]  # a sentence with the size -> whether the download may begin
+
+
+def folder_of(name_or_folder: str, *, offline: bool, consent: Consent | None = None) -> Path:
+    """The folder of a model, checked; a model of the hub is downloaded first, after consent, unless `offline`."""
+    folder = Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        check_folder(folder)
+        return folder
+    name, _, revision = name_or_folder.partition("@")
+    if name.count("/") != 1 or name.startswith(("/", ".", "~")):
+        raise BundleError(f"There is no folder {name_or_folder}; give a model's folder, or its name as OWNER/MODEL.")
+    if kept := cached_folder(name, revision):
+        try:
+            check_folder(kept)
+            return kept
+        except BundleError as error:
+            if offline or is_offline() or not _is_incomplete(kept):
+                raise BundleError(f"{name} is not whole on this computer: {error}") from None
+    if offline or is_offline():
+        raise DownloadError(
+            f"{name} is not on this computer and nothing is downloaded offline; "
+            f"fetch it where there is a network with: python -m captioning captioners --download {name_or_folder}"
+        )
+    folder = _download(name, revision, consent or ask)
+    check_folder(folder)
+    return folder
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids downloads."""
+    given = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in given)
+
+
+def cached_folder(name: str, revision: str = "") -> Path | None:
+    """The folder of a model of the hub that was downloaded before; None where there is none."""
+    with explain_missing_packages():
+        import huggingface_hub
+        from huggingface_hub.errors import HFValidationError
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision or None, allow_patterns=WANTED, local_files_only=True
+            )
+        )
+    except HFValidationError:
+        raise BundleError(f"{name} cannot be a model's name; OWNER/MODEL was expected.") from None
+    except OSError:
+        return None
+
+
+def _is_incomplete(folder: Path) -> bool:
+    """Whether a download may repair this folder."""
+    return not any(file.suffix in PICKLES for file in folder.iterdir()) and not remote_code(folder)
+
+
+def _download(name: str, revision: str, consent: Consent) -> Path:
+    """Downloads the files of a model at one commit, which is asked for first."""
+    import huggingface_hub
+
+    with _explain_network(name, revision):
+        about = huggingface_hub.HfApi().model_info(name, revision=revision or None, files_metadata=True, timeout=20)
+        files = {each.rfilename: each.size or 0 for each in about.siblings or () if "/" not in each.rfilename}
+        wanted = {file: size for file, size in files.items() if file.endswith(tuple(end[1:] for end in WANTED))}
+        if not any(file.endswith(".safetensors") for file in wanted):
+            raise BundleError(
+                f"{name} has no weights in safetensors files, and other formats are not loaded, since they can run "
+                "code; choose another model, or another revision of it as OWNER/MODEL@REVISION."
+            )
+        size = size_text(sum(wanted.values()))
+        if not consent(f"{name} ({size}, revision {str(about.sha)[:8]}) has to be downloaded from huggingface.co."):
+            raise DownloadError(f"{name} was not downloaded; --captioner FOLDER takes a model that you have.")
+        folder = huggingface_hub.snapshot_download(
+            name, revision=about.sha, allow_patterns=WANTED, ignore_patterns=UNWANTED
+        )
+    _remember(Path(folder), revision or "main", str(about.sha))
+    return Path(folder)
+
+
+def _remember(folder: Path, revision: str, commit: str) -> None:
+    """Notes which commit a revision stands for, so that it is loaded from now on whatever the hub has then."""
+    place = folder.parents[1] / "refs" / revision
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(commit, encoding="utf-8")
+
+
+def ask(question: str) -> bool:
+    """Asks on the terminal; where there is none, the error says how to consent beforehand."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise DownloadError(
+            f"{question} Nobody can be asked here; download it first with: python -m captioning captioners --download"
+        )
+    print(f"{question} Download it? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+@contextlib.contextmanager
+def _explain_network(name: str, revision: str) -> Iterator[None]:
+    import httpx
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise DownloadError(f"{name} is given to people who accepted its terms on huggingface.co alone.") from None
+    except errors.RevisionNotFoundError:
+        raise DownloadError(f"{name} has no revision {revision}; name another one, or none.") from None
+    except errors.RepositoryNotFoundError:
+        raise DownloadError(f"huggingface.co has no model {name}; check the name, or give a folder.") from None
+    except (OSError, httpx.HTTPError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DownloadError(
+            f"{name} could not be fetched ({reason}); check the network, or give the folder of a model you have."
+        ) from None
