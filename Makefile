@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: train app web test test-whole test-long test-jax test-torch test-ray bench clean
+.PHONY: train app web test test-whole test-long test-jax test-torch test-ray test-hf bench clean
 
 train: .venv/installed
 	$(VENV)/python train.py --dataset scenes --overwrite
@@ -40,6 +40,9 @@ test-torch: .venv/developer  # pip install torch first; its CPU build will do
 
 test-ray: .venv/developer  # pip install '.[ray]' first
 	$(VENV)/python -m pytest tests/extras/test_ray_engine.py tests/serving/test_ray_serve.py -m "slow or not slow"
+
+test-hf: .venv/developer  # pip install '.[hf,lora]' first, with the CPU build of torch
+	HF_HUB_OFFLINE=1 $(VENV)/python -m pytest tests/extras -m hf
 
 bench: .venv/developer  # BENCH=--write puts the results into benchmarks/README.md
 	for name in training first_step features decoding one_photo engines startup memory gpu; do \

@@ -144,12 +144,15 @@ class PublishedCaptioner:
 def words_of(tokenizer: Any, tokens: Sequence[int]) -> list[tuple[str, list[int]]]:
     """The words of tokens, each with the places of its tokens; a word may be made of several."""
     words: list[tuple[str, list[int]]] = []
-    before = ""
+    before, spaces = "", list[int]()  # the places of spaces before a word
     for place in range(len(tokens)):
         text = _printable(tokenizer.decode(tokens[: place + 1], skip_special_tokens=True))
         fresh, before = text[len(before) :], text
-        if fresh.strip() and (not words or fresh[0].isspace()):
-            words.append((fresh.strip(), [place]))
+        if fresh.isspace():
+            spaces.append(place)
+        elif fresh and (not words or spaces or fresh[0].isspace()):
+            words.append((fresh.strip(), [*spaces, place]))
+            spaces = []
         elif words:
             words[-1] = words[-1][0] + fresh, [*words[-1][1], place]
     return words

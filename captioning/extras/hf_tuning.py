@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from captioning.data.images import read_image
-from captioning.errors import CaptioningError, ImageError, TrainingError
+from captioning.errors import ImageError, TrainingError
 from captioning.extras.hf_captioners import LONGEST, PublishedCaptioner
 from captioning.extras.hf_models import explain_memory
 from captioning.options import TrainOptions
@@ -170,8 +170,15 @@ def _with_lora(model: Any, options: TrainOptions) -> Any:
         import peft
         import torch
     torch.manual_seed(options.seed)
-    config = peft.LoraConfig(r=options.lora_rank, lora_alpha=2 * options.lora_rank, target_modules="all-linear")
-    try:
-        return peft.get_peft_model(model, config)
-    except ValueError as error:
-        raise CaptioningError(f"--lora-rank {options.lora_rank} cannot be used with this model: {error}") from None
+    rank = options.lora_rank
+    return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=_targets(model)))
+
+
+def _targets(model: Any) -> list[str]:
+    """The linear layers, but for those that share their weights with an embedding, which would change with them."""
+    import torch
+
+    layers = dict(model.named_modules())
+    shared = {id(layer.weight) for layer in layers.values() if isinstance(layer, torch.nn.Embedding)}
+    linear = {name: layer for name, layer in layers.items() if isinstance(layer, torch.nn.Linear)}
+    return [name for name, layer in linear.items() if id(layer.weight) not in shared]

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-import torch
-import transformers as hf
-
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] a man dog red runs on the grass photo of is in two cats sleep".split()  # noqa: SIM905
 )
@@ -14,11 +11,11 @@ VISION = TEXT | {"image_size": 32, "patch_size": 8}
 KINDS = ("blip", "git", "vit-gpt2", "blip2", "florence-2")
 
 
-def wordpieces():
+def wordpieces(hf):
     return hf.BertTokenizer(vocab={word: place for place, word in enumerate(WORDS)})
 
 
-def bytepieces(**more):
+def bytepieces(hf, **more):
     import tokenizers
 
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -32,7 +29,7 @@ def bytepieces(**more):
     return hf.PreTrainedTokenizerFast(tokenizer_object=made, **ends | more)
 
 
-def blip():
+def blip(hf):
     text = TEXT | {"encoder_hidden_size": 16, "max_position_embeddings": 40}
     ends = {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
     config = hf.BlipConfig(
@@ -40,19 +37,19 @@ def blip():
         projection_dim=16,
         text_config=text | ends | {"vocab_size": len(WORDS)},
     )
-    processor = hf.BlipProcessor(hf.BlipImageProcessor(size=SIDE), wordpieces())
+    processor = hf.BlipProcessor(hf.BlipImageProcessor(size=SIDE), wordpieces(hf))
     return hf.BlipForConditionalGeneration(config), processor
 
 
-def git():
+def git(hf):
     ends = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
     config = hf.GitConfig(vision_config=VISION, vocab_size=len(WORDS), max_position_embeddings=60, **ends, **TEXT)
     images = hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=SIDE)
-    return hf.GitForCausalLM(config), hf.GitProcessor(images, wordpieces())
+    return hf.GitForCausalLM(config), hf.GitProcessor(images, wordpieces(hf))
 
 
-def vit_gpt2():
-    tokenizer = bytepieces()
+def vit_gpt2(hf):
+    tokenizer = bytepieces(hf)
     sizes = {"vocab_size": len(tokenizer), "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 40}
     text = hf.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, add_cross_attention=True)
     config = hf.VisionEncoderDecoderConfig.from_encoder_decoder_configs(hf.ViTConfig(**VISION), text)
@@ -63,8 +60,8 @@ def vit_gpt2():
     return model, tokenizer, hf.ViTImageProcessor(size=SIDE)
 
 
-def blip2():
-    processor = hf.Blip2Processor(hf.BlipImageProcessor(size=SIDE), bytepieces(), num_query_tokens=4)
+def blip2(hf):
+    processor = hf.Blip2Processor(hf.BlipImageProcessor(size=SIDE), bytepieces(hf), num_query_tokens=4)
     count = len(processor.tokenizer)
     text = {"model_type": "opt", "vocab_size": count, "hidden_size": 16, "ffn_dim": 32, "word_embed_proj_dim": 16}
     text |= {"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 64}
@@ -78,8 +75,8 @@ def blip2():
     return hf.Blip2ForConditionalGeneration(config), processor
 
 
-def florence_2():
-    tokenizer = bytepieces(extra_special_tokens={"image_token": "<image>"})
+def florence_2(hf):
+    tokenizer = bytepieces(hf, extra_special_tokens={"image_token": "<image>"})
     vision = {"embed_dim": [8, 8, 8, 16], "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 2], "num_groups": [1, 1, 1, 2]}
     text = {"model_type": "bart", "vocab_size": len(tokenizer), "d_model": 16, "max_position_embeddings": 128}
     sizes = {"layers": 1, "ffn_dim": 32, "attention_heads": 2}
@@ -100,8 +97,11 @@ MAKERS = {"blip": blip, "git": git, "vit-gpt2": vit_gpt2, "blip2": blip2, "flore
 
 def save(kind: str, folder: Path) -> Path:
     """The folder of a tiny model of a kind, with enlarged weights, so that captions of different pictures differ."""
+    import torch
+    import transformers
+
     torch.manual_seed(3)
-    for part in MAKERS[kind]():
+    for part in MAKERS[kind](transformers):
         if isinstance(part, torch.nn.Module):
             with torch.no_grad():
                 for weight in part.parameters():
