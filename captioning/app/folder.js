@@ -18,7 +18,7 @@ const translate = () => {
 translate();
 
 const PAGE = 200;  // rows of one answer
-const HEIGHT = 244, LEAST = 168, GAP = 10, SPARE = 2;  // pixels of a cell, and rows kept above and below those on show
+const HEIGHT = 262, LEAST = 168, GAP = 10, SPARE = 2;  // pixels of a cell, and rows kept above and below those on show
 let key = '', total = 0, version = -1, chosen = 0, state = {}, timer = null, editor = null, asked = 0;
 let pages = new Map();  // page number -> its rows, null while they are on their way
 

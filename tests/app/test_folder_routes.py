@@ -1,5 +1,6 @@
 """The addresses of the Folder tab: for this computer alone, for folders that are open, and for our own page."""
 
+import asyncio
 import csv
 import io
 import socket
@@ -18,6 +19,15 @@ from captioning.inference.metadata.changes import read_texts
 OWN = {"sec-fetch-site": "same-origin"}
 
 
+def application(*parts):
+    """The app, built in a loop that is closed again; without one Gradio opens a loop of its own."""
+
+    async def build():
+        return server.application(*parts)
+
+    return asyncio.run(build())
+
+
 @pytest.fixture(scope="module")
 def served(saved, tmp_path_factory):
     """A client of the app, the folder of pictures, and the feedback."""
@@ -32,7 +42,7 @@ def served(saved, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(place / "scratch"))
         store = FeedbackStore(place / "feedback.db")
-        app = server.application(CaptionerPool([saved]), store, Service(), None, str(place / "scratch"))
+        app = application(CaptionerPool([saved]), store, Service(), None, str(place / "scratch"))
         with socket.create_server(("127.0.0.1", 0)) as listener, server.running(app, listener):
             address = f"http://127.0.0.1:{listener.getsockname()[1]}"
             with httpx.Client(base_url=address, headers=OWN, timeout=60) as client:
@@ -131,7 +141,7 @@ def test_what_cannot_be_opened_is_told_in_a_sentence(served):
 )
 def test_it_is_there_for_this_computer_alone(pool, tmp_path, service, credentials, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    app = server.application(pool, FeedbackStore(tmp_path / "said.db"), service, credentials, str(tmp_path))
+    app = application(pool, FeedbackStore(tmp_path / "said.db"), service, credentials, str(tmp_path))
     assert not any(getattr(route, "path", "").startswith("/folder") for route in app.routes)
     with socket.create_server(("127.0.0.1", 0)) as listener, server.running(app, listener):
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/folder/open"
