@@ -13,6 +13,7 @@ from captioning.commands.arguments import (
     PROGRAM,
     Command,
     add_bundle,
+    add_captioner,
     add_encoder_weights,
     add_engine,
     add_search,
@@ -25,7 +26,7 @@ from captioning.runtime.flags import Parser, add_group, from_flags
 
 def _add_caption(command: Parser) -> None:
     command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of images")
-    add_bundle(command)
+    add_bundle(command, published=False)
     place = command.add_mutually_exclusive_group()
     place.add_argument("--output", type=Path, metavar="FILE", help="file to write, instead of the terminal")
     place.add_argument("--sidecar", action="store_true", help="a file beside each image: photo.jpg -> photo.txt")
@@ -64,6 +65,7 @@ def _add_caption(command: Parser) -> None:
     command.add_argument(
         "--attention", action="store_true", help="json, jsonl: each word with its probability and attention too"
     )
+    add_captioner(command)
     add_encoder_weights(command)
     add_search(command)
     add_group(command, CaptionEngineOptions, "engine", "What computes captions.")

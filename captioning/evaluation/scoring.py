@@ -30,6 +30,7 @@ from captioning.runtime.files import atomic_write
 if TYPE_CHECKING:
     from captioning.encoders.features import Features
     from captioning.inference.captioner import Caption, Captioner
+    from captioning.inference.protocol import AnyCaptioner
 
 TOKENISER = "lower case, no punctuation, 's apart"
 GREEDY = DecodeOptions(strategy="greedy")
@@ -138,7 +139,7 @@ def score_images(captioner: "Captioner", features: "Features", split: Mapping[Pa
 
 
 def evaluate(
-    captioner: "Captioner",
+    captioner: "AnyCaptioner",
     dataset: Dataset,
     root: Path,
     *,

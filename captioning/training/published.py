@@ -33,8 +33,8 @@ from captioning.training.checkpoint import (
 )
 
 if TYPE_CHECKING:
+    from captioning.extras.hf_captioners import PublishedCaptioner
     from captioning.extras.hf_tuning import Pair, Tuner
-    from captioning.inference.protocol import AnyCaptioner
 
 DEFAULTS = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-5, "weight_decay": 0.05}
 LORA_RATE = 1e-4
@@ -150,7 +150,7 @@ def _cider(tuner: "Tuner", split: Split) -> float:
     return float(metrics.score(list(said.values()), references, resamples=1)[SCORE].value)
 
 
-def _score(captioner: "AnyCaptioner", dataset: Dataset, root: Path, split: str, file: Path) -> dict[str, Any]:
+def _score(captioner: "PublishedCaptioner", dataset: Dataset, root: Path, split: str, file: Path) -> dict[str, Any]:
     """The score card on a split."""
     return evaluate(captioner, dataset, root, split=split, predictions=file, options=captioner.options)[0]
 
