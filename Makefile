@@ -32,7 +32,7 @@ test-long: .venv/developer  # kill sweeps, hostile bytes, load: over an hour; wh
 	exit $$failed
 
 test-jax: .venv/developer
-	KERAS_BACKEND=jax $(VENV)/python -m pytest -m "not slow and not gpu" tests/decoder/test_model.py tests/training/test_trainer*.py tests/runtime/test_devices.py
+	KERAS_BACKEND=jax $(VENV)/python -m pytest -n 2 -m "not slow and not gpu" tests/decoder/test_model.py tests/training/test_trainer*.py tests/runtime/test_devices.py
 	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/decoder/test_search*.py -k "compiled or spelled or always_said"
 
 test-torch: .venv/developer  # pip install torch first; its CPU build will do

@@ -6,6 +6,7 @@ captioner = captioning.load()
 print(captioner.caption("photo.jpg"))
 """
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ def load(
 
     folder = in_the_box() if path is None else path
     captioner = load_bundle(folder, *others, encoder_weights=encoder_weights, engine=engine)
-    captioner.about = describe(Path(folder), *map(Path, others))
+    captioner.read_about = functools.partial(describe, Path(folder), *map(Path, others))
     return captioner
 
 

@@ -223,7 +223,7 @@ def test_of_odd_pictures_the_readable_ones_are_captioned_and_the_others_named(lo
     captioned = [Path(line.partition("\t")[0]).name for line in out.splitlines()]
     assert captioned == sorted(name for name, reason in reasons.items() if not reason)
     first, *named = err.splitlines()
-    assert first == "captioning: 5 captions, confidence unknown, 7 left out:"
+    assert first == "captioning: 5 captions, confidence unknown, 2 shared with a similar picture, 7 left out:"
     for line in named:
         path, _, told = line.strip().partition(" ")
         assert told.startswith(reasons.pop(Path(path).name))

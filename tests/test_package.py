@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,7 +53,12 @@ def test_importing_the_package_takes_no_time():
 
 def test_without_a_name_the_captioner_in_the_box_is_loaded(monkeypatch, tmp_path):
     opened = []
-    monkeypatch.setattr("captioning.inference.bundle.load", lambda path, **_: opened.append(path))
+
+    def load(path, **_):
+        opened.append(path)
+        return SimpleNamespace()
+
+    monkeypatch.setattr("captioning.inference.bundle.load", load)
     monkeypatch.setattr(captioning, "ARTIFACTS", tmp_path)
     monkeypatch.setattr(captioning, "PACKAGED", tmp_path / "packaged")
     for folder in (tmp_path / "packaged", tmp_path / captioning.IN_THE_BOX):  # that of a checkout comes first

@@ -69,11 +69,11 @@ class Captioner:
         self._lock = threading.Lock()  # one thread may encode images while another searches
         self._grids: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._others, self._built = others, dict[str, Captioner]()
-        self.about = Description("captioner")
+        self.read_about: Callable[[], Description] = lambda: Description("captioner")
 
     def describe(self) -> Description:
         """Its name, its licence, its size and its languages."""
-        return dataclasses.replace(self.about, languages=self.languages)
+        return dataclasses.replace(self.read_about(), languages=self.languages)
 
     @property
     def languages(self) -> tuple[str, ...]:
