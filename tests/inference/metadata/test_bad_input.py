@@ -156,8 +156,8 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path, journal):
     try:
         images = [disk / "a.jpg", disk / "b.jpg"]
         for path in images:
-            path.write_bytes(samples.picture("jpeg") + bytes(300_000))
-        (disk / "filling").write_bytes(bytes((1 << 20) - 600_000 - 120_000))
+            path.write_bytes(samples.picture("jpeg") + bytes(200_000))  # there is room to write both at once
+        (disk / "filling").write_bytes(bytes((1 << 20) - 400_000 - 120_000))
         before = [path.read_bytes() for path in images]
         for place in (journal, disk / "j.jsonl"):
             told = write(place, images)
