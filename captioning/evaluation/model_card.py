@@ -11,6 +11,7 @@ from captioning.evaluation.base_comparison import verdict
 from captioning.evaluation.predictions import Prediction, Ranked, worst_first
 from captioning.evaluation.scoring import card_text
 from captioning.evaluation.word_use import Use, rates_text
+from captioning.inference.records import alt_text
 from captioning.plots.attention import THUMBNAIL, sheet_png
 from captioning.plots.layout import scaled
 
@@ -42,7 +43,7 @@ def model_card(
 ) -> str:
     """The model card in Markdown, from the score cards and a few captions; `notes` are limits of this one alone."""
     scores = "\n\n".join(card_text(card) for card in cards.values())
-    examples = "\n".join(f"- {caption}" for caption in captions)
+    examples = "\n".join(f"- {alt_text(str(caption))}" for caption in captions)
     lines = [
         f"# {name}",
         f'A caption for an image: `captioning.load("artifacts/{name}").caption("photo.jpg")`.',

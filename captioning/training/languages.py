@@ -24,6 +24,7 @@ from captioning.inference.bundle_files import CONFIG, open_own, read_config
 from captioning.inference.bundle_writer import write
 from captioning.inference.captioner import UNSTATED, Captioner
 from captioning.inference.languages import Language
+from captioning.inference.records import alt_text
 from captioning.options import RecipeOptions
 from captioning.runtime import strict_json
 from captioning.runtime.files import exclusive_lock
@@ -123,7 +124,7 @@ def _files(
         files |= {
             f"predictions-{name}-{code}.jsonl": predictions_text(each.predictions) for name, each in splits.items()
         }
-    examples = "\n".join(f"- {caption}" for caption in splits["dev"].captions[:WATCHED])
+    examples = "\n".join(f"- {alt_text(str(caption))}" for caption in splits["dev"].captions[:WATCHED])
     scores = "\n\n".join(map(card_text, cards.values()))
     part = f"## Language {code}\n\n```\n{scores}\n```\n\n{examples}\n"
     card = (source / CARD).read_text(encoding="utf-8") if CARD in read_config(source)["files"] else ""

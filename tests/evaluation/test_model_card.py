@@ -31,7 +31,7 @@ def written(*, splits=("dev", "test"), wrong: str = WRONG, **how) -> str:
 def test_a_card_has_scores_examples_words_and_limits():
     text = written()
     assert "dev split, 40 images" in text
-    assert "\n- a man\n- a dog\n" in text
+    assert "\n- A man.\n- A dog.\n" in text
     assert "5,678 images of one kind, with 1,234 words" in text
     assert set(re.findall(r"\]\((.*?)\)", text)) == {"loss.png", "attention.png", "sheet.png"}
 

@@ -21,15 +21,6 @@ SHORT = {"max_length": 6}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    torch.set_num_threads(1)
-    place = tmp_path_factory.mktemp("models")
-    return {kind: tiny_models.save(kind, place) for kind in tiny_models.KINDS}
-
-
-@pytest.fixture(scope="module")
 def captioners(folders):
     return {kind: load_published(str(folder), offline=True) for kind, folder in folders.items()}
 

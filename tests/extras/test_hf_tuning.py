@@ -21,15 +21,6 @@ STEPS = {"florence-2": (200, 1e-2), "blip2": (120, 2e-2)}  # steps and learning 
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    torch.set_num_threads(1)
-    place = tmp_path_factory.mktemp("models")
-    return {kind: tiny_models.save(kind, place) for kind in tiny_models.KINDS}
-
-
-@pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     place = tmp_path_factory.mktemp("four")
     rows = ["image,caption,split"]
