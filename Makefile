@@ -45,7 +45,7 @@ test-hf: .venv/developer  # pip install '.[hf,lora]' first, with the CPU build o
 	HF_HUB_OFFLINE=1 $(VENV)/python -m pytest tests/extras -m hf
 
 bench: .venv/developer  # BENCH=--write puts the results into benchmarks/README.md
-	for name in training first_step features decoding one_photo engines startup memory gpu; do \
+	for name in training first_step features decoding one_photo engines startup app memory gpu; do \
 		$(VENV)/python -m benchmarks.$$name $(BENCH) || exit; done
 
 .venv/installed: requirements.txt

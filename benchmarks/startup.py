@@ -1,17 +1,13 @@
-"""The time to the first answer: `--help`, one photograph captioned by a new process, the app's page.
+"""The time to the first answer: `--help`, one photograph captioned by a new process.
 
 python -m benchmarks.startup             alternates whole processes; also the parts of the time to a first caption
 """
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +15,14 @@ import numpy as np
 
 from benchmarks.drawn import draw_photographs
 from benchmarks.measure import ROOT, Contender, Row, Tables, Worker, run_script, take_turns, timed
-from captioning.errors import CaptioningError
 
 BUNDLE = str(ROOT / "artifacts" / "flickr8k")
-TIMEOUT = 300  # seconds until the app must answer
 CAUSES = (
     "Python, NumPy, Pillow",
-    "TensorFlow and Keras imported",
     "our modules imported",
-    "bundle loaded",
-    "first photo read and encoded: its compilation",
-    "first search: its compilation",
+    "bundle loaded, ONNX Runtime with it",
+    "first photo read and encoded",
+    "first search",
     "first caption after that",
 )
 
@@ -37,10 +30,6 @@ CAUSES = (
 def prepare(task: dict[str, str]) -> tuple[dict[str, Any], Contender]:
     """Does what `caption` does. Facts: the seconds of each part."""
     moments = [float(os.environ["CAPTIONING_STARTED"]), time.time()]
-    from captioning.runtime.keras_import import import_keras_alone
-
-    import_keras_alone()
-    moments.append(time.time())
     import captioning
     from captioning.inference import folder as album  # noqa: F401
 
@@ -61,35 +50,6 @@ def run_python(*command: str) -> None:
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
 
 
-def open_app(scratch: Path) -> float:
-    """Seconds until the app's page answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    flags = ["--bundle", BUNDLE, "--port", port, "--feedback", str(scratch / "feedback.db")]
-    started = time.perf_counter()
-    with open(scratch / "app.log", "w+") as log:
-        app = subprocess.Popen([sys.executable, "app_gradio.py", *flags], cwd=ROOT, stdout=log, stderr=log)
-        try:
-            while not _is_up(f"http://127.0.0.1:{port}"):
-                if app.poll() is not None or time.perf_counter() - started > TIMEOUT:
-                    log.seek(0)
-                    raise CaptioningError(f"The app did not start:\n{log.read()[-2000:]}")
-                time.sleep(0.05)
-            return time.perf_counter() - started
-        finally:
-            app.send_signal(signal.SIGTERM)
-            app.wait()
-
-
-def _is_up(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
-
-
 def measure(quick: bool) -> Tables:
     """Two tables: whole processes, and the parts of the time to a first caption."""
     rounds = 1 if quick else 3
@@ -106,7 +66,6 @@ def measure(quick: bool) -> Tables:
         contenders = {
             "python -m captioning --help": timed(lambda: run_python("-m", "captioning", "--help")),
             "python -m captioning caption one.jpg": timed(lambda: run_python("-m", "captioning", "caption", first)),
-            "python app_gradio.py, until its page is there": lambda: open_app(Path(folder)),
             "causes": by_cause,
         }
         seconds = take_turns(contenders, rounds)

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from captioning.app.texts import SAY
 from captioning.options import DecodeOptions
 from captioning.serving.session import values_of
 
@@ -23,7 +24,6 @@ RANGES: dict[str, tuple[float, float, float]] = {  # least, most, step
     "top_p": (0.05, 1, 0.05),
     "sampling_seed": (0, 99, 1),
 }
-NAMES = {"num_beams": "Beams", "num_captions": "Captions", "no_repeat_ngram_size": "Unique runs of words"}
 
 
 class SearchControls:
@@ -54,13 +54,12 @@ class SearchControls:
     def _control(self, field: Field[Any], value: Any) -> Any:
         if field.name != "language":
             return _control(field, value)
-        offered = {"visible": len(self._languages) > 1, "info": field.metadata["help"]}
-        return gr.Dropdown(self._languages, value=value, label="Language", filterable=False, **offered)
+        offered = {"visible": len(self._languages) > 1, "info": SAY("help_language")}
+        return gr.Dropdown(self._languages, value=value, label=SAY("option_language"), filterable=False, **offered)
 
 
 def _control(field: Field[Any], value: Any) -> Any:
-    label = NAMES.get(field.name, field.name.replace("_", " ").capitalize())
-    info = field.metadata["help"]
+    label, info = SAY(f"option_{field.name}"), SAY(f"help_{field.name}")
     if field.metadata["choices"]:
         return gr.Radio(list(field.metadata["choices"]), value=value, label=label, info=info)
     if isinstance(field.default, bool):

@@ -3,6 +3,7 @@
 import gradio as gr
 
 from captioning.app.texts_folder import FOLDER
+from captioning.app.texts_search import SEARCH
 
 PAGE = {
     # key: English, German, Chinese
@@ -61,6 +62,8 @@ PAGE = {
     ),
 }
 LANGUAGES = ("en", "de", "zh")
-TEXTS = {code: {key: texts[place] for key, texts in (PAGE | FOLDER).items()} for place, code in enumerate(LANGUAGES)}
+TEXTS = {
+    code: {key: texts[place] for key, texts in (PAGE | FOLDER | SEARCH).items()} for place, code in enumerate(LANGUAGES)
+}
 SAY = gr.I18n(**TEXTS, **{"zh-CN": TEXTS["zh"], "zh-TW": TEXTS["zh"]})
 SCRIPTED = {code: {key: text for key, text in texts.items() if key in PAGE} for code, texts in TEXTS.items()}
