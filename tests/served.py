@@ -17,6 +17,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from captioning.options import DecodeOptions
+from captioning.serving.session import values_of
+
 ROOT = Path(__file__).parent.parent
 API = "/gradio_api"
 START = 300  # seconds that a busy machine may take to start it
@@ -118,7 +121,7 @@ class Person:
 
     async def look(self):
         """Has the picture captioned, so that there is something to say of it."""
-        controls = ["beam", 3, 3, 6, 0, 0.7, 1.0, 2, 1.0, 0, 1.0, "", "", 0, False]
+        controls = values_of(DecodeOptions(num_captions=3, max_length=6))
         return await self.do("_on_picture", [self.picture, "small", 0, 1, None, 0, 0, 100, 100, *controls])
 
     async def say(self, comment):
