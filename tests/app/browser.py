@@ -40,6 +40,15 @@ def choose_captioner(page, name: str) -> None:
     page.get_by_role("option", name=name).first.click()
 
 
+def tap_tab(page, name: str) -> None:
+    """Taps a tab; those that do not fit on a phone are in the menu behind the dots."""
+    tab = page.get_by_role("tab", name=name, exact=True)
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").tap()
+        tab = page.locator(".overflow-dropdown").get_by_role("button", name=name, exact=True)
+    tab.tap()
+
+
 def sentence(page) -> str:
     return " ".join(page.locator("button.word").all_text_contents())
 

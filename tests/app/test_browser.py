@@ -2,12 +2,25 @@
 
 import pytest
 
-from tests.app.browser import CENTRE, DESK, PHONE, SCENES, changed, choose_captioner, place, sentence, stroke, upload
+from tests.app.browser import (
+    CENTRE,
+    DESK,
+    PHONE,
+    SCENES,
+    changed,
+    choose_captioner,
+    place,
+    sentence,
+    stroke,
+    tap_tab,
+    upload,
+)
 
 pytestmark = pytest.mark.slow
 
 WIDER = """() => [...document.querySelectorAll('.contain *')]
-  .filter(one => one.offsetParent && !one.closest('.scroll, .unseen') && one.getBoundingClientRect().right > 390.5)
+  .filter(one => one.offsetParent && !one.closest('.scroll, .unseen, .visually-hidden'))
+  .filter(one => one.getBoundingClientRect().right > 390.5)
   .map(one => one.outerHTML.slice(0, 200))"""
 NAMELESS = """() => [...document.querySelectorAll('button, input, textarea, select, [role=button]')]
   .filter(one => one.offsetParent && !(one.getAttribute('aria-label') || one.title || one.innerText.trim()
@@ -121,7 +134,7 @@ def test_a_phone_is_wide_enough_and_everything_has_a_name(visit, photo):
     for name in ("A part of the picture", "Was it right?", "Advanced"):
         page.get_by_role("button", name=name).tap()
     for tab in ("Caption", "Batch", "Captioner", "Feedback"):
-        page.get_by_role("tab", name=tab, exact=True).tap()
+        tap_tab(page, tab)
         page.wait_for_timeout(300)
         assert not page.evaluate(WIDER), tab
         assert not page.evaluate(NAMELESS), tab
