@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import captioning
 from benchmarks.drawn import draw_photographs
 from benchmarks.measure import ROOT, Row, Tables, run_script
 from captioning.errors import CaptioningError
@@ -58,7 +59,7 @@ def caption(address: str, photograph: Path) -> None:
 
     with photograph.open("rb") as file:
         (path,) = httpx.post(f"{address}{API}/upload", files={"files": file}, timeout=60).raise_for_status().json()
-    asked = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
+    asked = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, captioning.IN_THE_BOX, {}]}
     event = httpx.post(f"{address}{API}/call/caption", json=asked, timeout=60).raise_for_status().json()["event_id"]
     answer = httpx.get(f"{address}{API}/call/caption/{event}", timeout=60).text
     assert "event: complete" in answer, answer

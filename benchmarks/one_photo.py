@@ -1,4 +1,4 @@
-"""The time to caption one photograph from the disk: the encoder's forward pass, and everything else.
+"""The time to caption one photograph from the disk with Keras: the encoder's forward pass, and everything else.
 
 python -m benchmarks.one_photo           with ResNet50, and with the captioner that comes along
 """
@@ -55,7 +55,7 @@ def measure(quick: bool) -> Tables:
     rounds = 2 if quick else 20
     with tempfile.TemporaryDirectory() as scratch:
         photographs = draw_photographs(Path(scratch), rounds + 1)
-        rows = [measure_captioner(BUNDLE.name, captioning.load(BUNDLE), photographs)]
+        rows = [measure_captioner(BUNDLE.name, captioning.load(BUNDLE, engine="keras"), photographs)]
         if not quick:
             captioner = captioning.load(**save_on_resnet50(Path(scratch)))
             rows.insert(0, measure_captioner("ResNet50", captioner, photographs))

@@ -73,6 +73,7 @@ def stored(whole, folder):
     files = {path.name.split("-")[0] + ".onnx": gzip.decompress(path.read_bytes()) for path in folder.glob("*.onnx.gz")}
     model = OnnxModel(files, whole.model.config, {}, is_ours=True)
     settings = {"image_size": whole.image_size, "options": whole.options, "calibration": whole.calibration}
+    settings["familiarity"] = whole.familiarity
     return Captioner(OnnxEngine(model, [model]), whole.tokenizer, **settings)
 
 
@@ -154,8 +155,8 @@ def test_fifty_captions_are_those_of_python(visit, stored, tmp_path):
     for number, (picture, caption) in enumerate(zip(pixels, wanted, strict=True)):
         Image.fromarray(picture).save(tmp_path / f"{number}.png")
         assert choose(page, tmp_path / f"{number}.png") == caption.text
-        says = f"{'Sure' if caption.sure else 'Not sure'}, {caption.confidence:.0%}"
-        assert page.locator("#sign").inner_text() == says
+        says = {"sure": f"Sure, {caption.confidence:.0%}", "not sure": f"Not sure, {caption.confidence:.0%}"}
+        assert page.locator("#sign").inner_text() == says.get(caption.verdict, "Unfamiliar picture")
 
 
 def test_words_are_stepped_through_by_mouse_keys_slider_and_player(visit, photo):
