@@ -1,7 +1,6 @@
 // The page: takes a photograph, shows its caption and the attention of every word. captioner.js computes them.
 
 import {draw} from './attention.js';
-import {isSure} from './search.js';
 
 const WORD = 900;  // milliseconds a word
 const LIVE = 250;  // least milliseconds between two live captions
@@ -276,13 +275,13 @@ at.shoot.addEventListener('click', shoot);
 // The caption and its attention
 
 /** What is said of a caption, the class of its sign, and what that means. */
-function sureness({confidence, familiar}) {
+function sureness({confidence, familiar, isSure}) {
   if (familiar === false) {
     return ['Unfamiliar picture', 'unsure', 'Unlike the validation pictures, so its confidence is unknown. '];
   }
   if (confidence === null) return ['Confidence unknown', 'unknown', ''];
   const meaning = `Of captions like this, about ${Math.round(100 * confidence)} in 100 were good on validation pictures. `;
-  return isSure(confidence) ? [`Sure, ${percent(confidence)}`, 'sure', meaning]
+  return isSure ? [`Sure, ${percent(confidence)}`, 'sure', meaning]
     : [`Not sure, ${percent(confidence)}`, 'unsure', meaning];
 }
 

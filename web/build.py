@@ -21,6 +21,7 @@ import numpy as np
 from captioning.data.tokenizer import normalise
 from captioning.errors import CaptioningError
 from captioning.extras.graphs import Graph, encoder_graph, start_graph, step_graph
+from captioning.inference.confidence import SURE
 
 if TYPE_CHECKING:
     from captioning.inference.captioner import Captioner
@@ -89,6 +90,7 @@ def settings(captioner: "Captioner", files: Mapping[str, bytes]) -> dict[str, ob
         "decoding": decoding,
         "forbidden": [tokenizer.id(word) for phrase in options.forbid for word in normalise(phrase)],
         "calibration": captioner.calibration and asdict(captioner.calibration),
+        "sure": SURE,
         "familiarity": captioner.familiarity and browser_familiarity(captioner.familiarity),
     }
 

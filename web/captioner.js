@@ -72,9 +72,11 @@ async function caption(picture, isLive) {
   const state = {hidden: hidden.data, cell: cell.data};
   const found = await search(state, advance, settings.decoding, settings.forbidden);
   const [first, ...others] = found.map(each => spell(each, settings.words));
+  const value = settings.calibration && confidence(first, others, settings.calibration);
   return {
     ...first,
-    confidence: settings.calibration && confidence(first, others, settings.calibration),
+    confidence: value,
+    isSure: value !== null && value >= settings.sure,
     familiar: settings.familiarity && isFamiliar(grid.data, settings.familiarity),
     milliseconds: {encoder: encoded - began, words: performance.now() - encoded},
   };

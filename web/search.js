@@ -4,7 +4,6 @@
 const PAD = 0, START = 1, END = 2, UNKNOWN = 3;
 const NEVER = -1e9;  // log-probability of a word that is ruled out
 const NO_CAPTION = -1e6;  // scores below this belong to no caption
-const SURE = 0.5;
 
 /** The captions found, best first: {tokens, logProbs, attention, score}. `step(tokens, state)` resolves to
  * {logProbs (N, V), attention (N, L), state}. `state` is that of one beam; `forbidden` are ids. */
@@ -98,8 +97,6 @@ export function confidence(caption, rivals, {bias, likelihood, agreement}) {
   const value = bias + likelihood * mean(logs, Math.log(1e-6)) + agreement * mean(shared, 1);
   return 1 / (1 + Math.exp(-Math.min(30, Math.max(-30, value))));
 }
-
-export const isSure = value => value >= SURE;
 
 /** Whether a picture is like the validation pictures, as captioning/inference/familiarity.py has it. grid: (L, D). */
 export function isFamiliar(grid, {limit, depth, directions}) {

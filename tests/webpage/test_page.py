@@ -15,6 +15,7 @@ from PIL import Image
 
 from captioning.data.scenes.dataset import draw_scene
 from captioning.inference.captioner import Captioner
+from captioning.inference.confidence import SURE
 from captioning.inference.engine_onnx import OnnxEngine, OnnxModel
 from web import build
 
@@ -267,4 +268,5 @@ def test_settings_of_the_page_are_those_of_the_bundle(folder):
     config = json.loads(Path(BUNDLE / "config.json").read_text())
     assert settings["decoding"] == config["decoding"]
     assert settings["calibration"] == config["calibration"]
+    assert settings["sure"] == SURE
     assert settings["familiarity"]["limit"] == config["familiarity"]["limit"]
