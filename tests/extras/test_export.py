@@ -102,7 +102,7 @@ def test_an_unknown_layer_is_named():
         graphs.encoder_graph(network, graph_weights.inside)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenetv2", "efficientnetv2b0"])
+@pytest.mark.parametrize("name", [pytest.param("resnet50", marks=pytest.mark.slow), "mobilenetv2", "efficientnetv2b0"])
 def test_the_encoders_compute_the_same_in_onnx(name):
     import onnxruntime
 

@@ -143,7 +143,7 @@ def test_an_image_that_only_this_machine_has_is_told_so(images, captioner, monke
 
 
 @pytest.mark.usefixtures("here", "_small_batches")
-@pytest.mark.parametrize("encoder", [None, "mobilenetv2"])
+@pytest.mark.parametrize("encoder", [None, pytest.param("mobilenetv2", marks=pytest.mark.slow)])
 def test_what_workers_see_fills_the_cache_as_this_process_would(images, tmp_path, encoder):
     assert_seen_alike(images, tmp_path, encoder, EngineOptions("ray"))
 

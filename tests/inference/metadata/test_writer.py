@@ -211,7 +211,7 @@ with open_writer(options, several=False) as writer:
 """
 
 
-@pytest.mark.parametrize("if_exists", ["skip", "append"])
+@pytest.mark.parametrize("if_exists", ["skip", pytest.param("append", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_and_captions_no_file_twice(tmp_path, if_exists, record_property):
     data = samples.picture("jpeg", exif=b"Exif\0\0" + samples.exif_block())
     images = [tmp_path / f"{number:02}.jpg" for number in range(30)]
