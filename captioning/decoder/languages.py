@@ -35,7 +35,7 @@ class LanguageModel(CaptionModel):
             kernel_initializer=keras.initializers.Identity(SMALL),
             name="turn",
         )
-        self.head_bias = self.add_weight(name=BIAS, shape=(num_words,), initializer="zeros")
+        self.head_bias = self.add_weight(name=BIAS, shape=(num_words,), initializer="zeros", autocast=False)
         self.build()
         copy_weights(base, self)
         for layer in self.layers:
