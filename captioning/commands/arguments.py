@@ -80,6 +80,17 @@ def add_offline(command: Parser) -> None:
     command.add_argument("--offline", action="store_true", help="never ask, never download a published model")
 
 
+def add_translator(command: Parser) -> None:
+    """What translates captions where the captioner does not have the --language."""
+    command.add_argument(
+        "--translator",
+        default="",
+        metavar="NAME",
+        help="Marian model from English for a --language that the captioner lacks: a folder or a hub name "
+        "(default: Helsinki-NLP/opus-mt-en-LANGUAGE)",
+    )
+
+
 def add_search(command: Parser) -> None:
     about = "How the words of a caption are chosen. Defaults are those of most bundles; a bundle's own come first."
     add_group(command, DecodeOptions, "search", about)
