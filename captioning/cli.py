@@ -14,6 +14,7 @@ from captioning.commands.learning import CALIBRATE, CHECK, DOCTOR, EXPORT, TRAIN
 from captioning.commands.loading import tell
 from captioning.commands.models import CAPTIONERS
 from captioning.commands.page import APP
+from captioning.commands.questions import ASK
 from captioning.commands.scores import COMPARE, EVALUATE
 from captioning.commands.service import SERVE
 from captioning.errors import CaptioningError
@@ -27,6 +28,7 @@ COMMANDS = (
     UNDO,
     ATTENTION,
     CLASSIFY,
+    ASK,
     APP,
     CAPTIONERS,
     SERVE,

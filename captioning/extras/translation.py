@@ -14,6 +14,7 @@ from typing import Any
 
 from captioning.errors import BundleError, CaptioningError, MissingExtra
 from captioning.extras.hf_files import check_folder, weight_bytes
+from captioning.extras.hf_generation import one_line
 from captioning.extras.hf_hub import Consent, folder_of
 from captioning.extras.hf_models import explain_memory, load_model, load_processor
 from captioning.extras.marian_names import default_model, target_code
@@ -87,7 +88,7 @@ class Translator:
                 inputs = tokenizer([self._code + text for text in texts], return_tensors="pt", padding=True)
                 made = model.generate(**inputs.to(model.device), max_new_tokens=LONGEST)
             spelt = tokenizer.batch_decode(made, skip_special_tokens=True)
-        return [" ".join("".join(each if each.isprintable() else " " for each in text).split()) for text in spelt]
+        return [one_line(text) for text in spelt]
 
     def _loaded(self) -> tuple[Any, Any]:
         if self._model is None:

@@ -93,7 +93,28 @@ def florence_2(hf):
     return hf.Florence2ForConditionalGeneration(config), hf.Florence2Processor(images, tokenizer)
 
 
-MAKERS = {"blip": blip, "git": git, "vit-gpt2": vit_gpt2, "blip2": blip2, "florence-2": florence_2}
+def blip_vqa(hf):
+    model, processor = blip(hf)
+    return hf.BlipForQuestionAnswering(model.config), processor
+
+
+def vilt(hf):
+    names = dict(enumerate(("yes", "no", "red", "two")))
+    sizes = VISION | {"vocab_size": len(WORDS), "max_position_embeddings": 20}
+    config = hf.ViltConfig(**sizes, id2label=names, label2id={name: place for place, name in names.items()})
+    images = hf.ViltImageProcessor(size={"shortest_edge": 32}, size_divisor=8)
+    return hf.ViltForQuestionAnswering(config), hf.ViltProcessor(images, wordpieces(hf))
+
+
+MAKERS = {
+    "blip-vqa": blip_vqa,
+    "vilt": vilt,
+    "blip": blip,
+    "git": git,
+    "vit-gpt2": vit_gpt2,
+    "blip2": blip2,
+    "florence-2": florence_2,
+}
 
 
 def save_marian(folder: Path, *, codes: tuple[str, ...] = ()) -> Path:
