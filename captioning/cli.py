@@ -17,6 +17,7 @@ from captioning.commands.page import APP
 from captioning.commands.questions import ASK
 from captioning.commands.scores import COMPARE, EVALUATE
 from captioning.commands.service import SERVE
+from captioning.commands.speech import SAY
 from captioning.errors import CaptioningError
 from captioning.runtime.environment import explain_missing_packages
 from captioning.runtime.flags import Parser
@@ -27,6 +28,7 @@ COMMANDS = (
     CAPTION,
     UNDO,
     ATTENTION,
+    SAY,
     CLASSIFY,
     ASK,
     APP,

@@ -38,7 +38,9 @@ def _ask(flags: argparse.Namespace) -> int:
     if flags.output and flags.output.suffix.lower() not in ENDINGS:
         raise CaptioningError(f"{flags.output} cannot be written: a name that ends in .csv or .json was expected.")
     if flags.question and os.path.exists(flags.question):  # which, unlike Path's, takes a name that is too long
-        raise CaptioningError(f"{flags.question} is a file or a folder, not a question; put the question last, in quotes.")
+        raise CaptioningError(
+            f"{flags.question} is a file or a folder, not a question; put the question last, in quotes."
+        )
     questions = [check_question(each) for each in (flags.question, *flags.more)]
     images = find_images_in(flags.paths)
     answerer = load_answerer(flags.model, offline=flags.offline)
