@@ -6,18 +6,10 @@ import json
 import pytest
 
 from captioning import cli
-from captioning.errors import CaptioningError, ImageError
+from captioning.errors import CaptioningError
 from captioning.extras import questions
-from captioning.extras.questions import LONGEST_QUESTION, Answer, check_question, make_ready
-
-
-class Yes:
-    """Answers yes to every question."""
-
-    def answer(self, image, asked):
-        if image.name == "none.png":
-            raise ImageError("missing", f"{image} does not exist; check the name and the folder.")
-        return [Answer(each, "=yes", 0.75, "stand-in") for each in asked]
+from captioning.extras.questions import LONGEST_QUESTION, check_question, make_ready
+from tests.extras.stand_ins import Yes
 
 
 @pytest.fixture

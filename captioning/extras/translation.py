@@ -173,8 +173,15 @@ class TranslatedCaptioner:
 
     def own_options(self, options: DecodeOptions) -> DecodeOptions:
         """The options with the language that is translated from in place of a translated one."""
-        if not self._translator(options.language):
+        language = options.language
+        if has_language(self.captioner, language):
             return options
+        if language not in self.translators:
+            known = ", ".join(languages_of(self.captioner)) or "one language that it does not state"
+            raise CaptioningError(
+                f"This captioner has captions in {known} and translations into {', '.join(self.translators)}; "
+                f"--language {language} cannot be used."
+            )
         return replace(options, language=english_of(self.captioner))
 
     def _caption_features(self, features: Any, options: DecodeOptions | None = None, **settings: Any) -> list[Caption]:

@@ -8,13 +8,13 @@ import pytest
 
 from captioning import cli
 from captioning.errors import BundleError, CaptioningError, DownloadError, ImageError, MissingExtra
-from captioning.extras import translation
 from captioning.extras.marian_names import default_model, target_code
-from captioning.extras.translation import TranslatedCaptioner, Translator, open_translator, translated_captioner
+from captioning.extras.translation import TranslatedCaptioner, open_translator, translated_captioner
 from captioning.inference.caption import Caption
 from captioning.inference.folder import caption_images
 from captioning.inference.protocol import Description, encodes_apart
 from captioning.options import DecodeOptions
+from tests.extras.stand_ins import stand_in_marian
 from tests.extras.test_hf_files import tensors
 
 VI = DecodeOptions(max_length=6, language="vi")
@@ -24,18 +24,7 @@ VI = DecodeOptions(max_length=6, language="vi")
 def marian(tmp_path, monkeypatch):
     """The folder of a Marian model, whose translations are the texts in capitals."""
     folder = tmp_path / "marian"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "marian"}')
-    (folder / "model.safetensors").write_bytes(tensors())
-    for name in ("source.spm", "target.spm", "vocab.json"):
-        (folder / name).write_text("{}")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(translation, "NEEDED", ())
-    asked = []
-    monkeypatch.setattr(
-        Translator, "_translate", lambda self, texts: asked.append(len(texts)) or [text.upper() for text in texts]
-    )
-    return folder, asked
+    return folder, stand_in_marian(folder, monkeypatch)
 
 
 class Polyglot:
