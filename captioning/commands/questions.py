@@ -13,7 +13,7 @@ from captioning.errors import CaptioningError, ImageError
 from captioning.runtime.flags import Parser
 
 if TYPE_CHECKING:
-    from captioning.extras.questions import Answer
+    from captioning.extras.questions import Answer, Answerer
 
 COLUMNS = ("image", "question", "answer", "probability", "verdict", "model", "problem")
 ENDINGS = (".csv", ".json")
@@ -59,7 +59,7 @@ def _ask(flags: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _rows(answerer: Any, image: Path, questions: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(answerer: "Answerer", image: Path, questions: Sequence[str]) -> list[dict[str, Any]]:
     from captioning.inference.folder import problem_text
     from captioning.inference.records import name_of
 

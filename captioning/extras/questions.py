@@ -19,7 +19,7 @@ from captioning.extras.hf_generation import one_line
 from captioning.extras.hf_hub import Consent, folder_of
 from captioning.extras.hf_models import explain_memory, load_model, load_processor
 from captioning.extras.published import Published
-from captioning.inference.captioner import source_of
+from captioning.inference.captioner import Image, source_of
 from captioning.inference.protocol import Description
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Answerer:
         self.kind = KINDS[type(model).__name__]
         self._lock = threading.Lock()
 
-    def answer(self, image: Any, questions: Sequence[str]) -> list[Answer]:
+    def answer(self, image: Image, questions: Sequence[str]) -> list[Answer]:
         """The answers to questions about an image, in their order; see Captioner.caption for what an image may be."""
         asked = [check_question(each) for each in questions]
         pixels = read_image(source_of(image), longest=LONGEST)

@@ -16,7 +16,6 @@ import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from captioning.errors import CaptioningError
 from captioning.options import is_language
@@ -103,7 +102,7 @@ def voices(language: str) -> list[str]:
 
 
 @functools.cache
-def _library() -> tuple[Any, int] | None:
+def _library() -> tuple[ctypes.CDLL, int] | None:
     """The library, begun, and the samples a second that it makes; None where it is not installed or does not begin."""
     try:
         import espeakng_loader
@@ -116,15 +115,15 @@ def _library() -> tuple[Any, int] | None:
     return (library, rate) if rate > 0 else None
 
 
-def _choose(library: Any, voice: str) -> bool:
+def _choose(library: ctypes.CDLL, voice: str) -> bool:
     return library.espeak_SetVoiceByName(voice.encode()) == 0
 
 
-def _by_library(library: Any, rate: int, text: str, *, voice: str, speed: int) -> Sound:
+def _by_library(library: ctypes.CDLL, rate: int, text: str, *, voice: str, speed: int) -> Sound:
     parts: list[bytes] = []
 
     @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    def take(samples: Any, count: int, events: Any) -> int:
+    def take(samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: object) -> int:
         if samples and count > 0:
             parts.append(ctypes.string_at(samples, 2 * count))
         return 0
@@ -150,10 +149,12 @@ def _program_has_voice(program: str, voice: str) -> bool:
 def _by_program(program: str, text: str, *, voice: str, speed: int) -> Sound:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "spoken.wav")
-        command = [program, "-v", voice, "-s", str(speed), "-b", "1", "-w", str(file), "--stdin"]
+        words = Path(folder, "words.txt")
+        words.write_text(text, encoding="utf-8")
+        command = [program, "-v", voice, "-s", str(speed), "-b", "1", "-w", str(file), "-f", str(words)]
         told = "it gave no file"
         try:
-            done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=300)
+            done = subprocess.run(command, capture_output=True, timeout=300)
             told = done.stderr.decode("utf-8", "replace").strip() or told
             with wave.open(str(file)) as made:
                 return Sound(made.readframes(made.getnframes()), made.getframerate())

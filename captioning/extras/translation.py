@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captioning.errors import BundleError, CaptioningError, MissingExtra
 from captioning.extras.hf_files import check_folder, weight_bytes
@@ -20,9 +20,13 @@ from captioning.extras.hf_models import explain_memory, load_model, load_process
 from captioning.extras.marian_names import default_model, target_code
 from captioning.extras.translation_cache import Tell, TranslationCache
 from captioning.inference.caption import Caption, Translation
-from captioning.inference.protocol import AnyCaptioner, Description
+from captioning.inference.protocol import AnyCaptioner, Description, encodes_apart
 from captioning.options import DecodeOptions, changed, is_language
 from captioning.runtime.environment import explain_missing_packages
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import MarianMTModel, MarianTokenizer
 
 AT_ONCE = 32  # texts in a batch
 LONGEST = 200  # tokens of a translation
@@ -44,8 +48,7 @@ class Translator:
         self.name, self.language = name, language
         self._folder, self._cache = folder, cache
         self._lock, self._code = threading.Lock(), ""
-        self._model: Any = None
-        self._tokenizer: Any = None
+        self._parts: tuple[MarianMTModel, MarianTokenizer] | None = None
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
         """The translations of these texts, in their order."""
@@ -90,12 +93,12 @@ class Translator:
             spelt = tokenizer.batch_decode(made, skip_special_tokens=True)
         return [one_line(text) for text in spelt]
 
-    def _loaded(self) -> tuple[Any, Any]:
-        if self._model is None:
-            self._tokenizer = load_processor("MarianTokenizer", str(self._folder), offline=True)
-            self._code = target_code(self._tokenizer.supported_language_codes, self.language, self.name)
-            self._model = load_model("MarianMTModel", str(self._folder), offline=True)
-        return self._model, self._tokenizer
+    def _loaded(self) -> "tuple[MarianMTModel, MarianTokenizer]":
+        if self._parts is None:
+            tokenizer = load_processor("MarianTokenizer", str(self._folder), offline=True)
+            self._code = target_code(tokenizer.supported_language_codes, self.language, self.name)
+            self._parts = load_model("MarianMTModel", str(self._folder), offline=True), tokenizer
+        return self._parts
 
 
 def open_translator(
@@ -135,8 +138,8 @@ def _identity(folder: Path) -> str:
 class TranslatedCaptioner:
     """A captioner and translators for languages that it does not have; all else is the captioner's own."""
 
-    def __init__(self, captioner: Any, translators: Sequence[Translator]) -> None:
-        self.captioner = captioner
+    def __init__(self, captioner: AnyCaptioner, translators: Sequence[Translator]) -> None:
+        self.captioner, self.options = captioner, captioner.options
         self.translators = {each.language: each for each in translators}
 
     def __getattr__(self, name: str) -> Any:
@@ -147,24 +150,19 @@ class TranslatedCaptioner:
         """Its name, its licence, its size and its languages; the translated ones are not among these."""
         return self.captioner.describe()
 
-    def speaking(self, language: str) -> Any:
+    def speaking(self, language: str) -> AnyCaptioner:
         """The captioner of one of its languages; of a translated one itself."""
-        if self._translator(language):
-            return self
-        return self.captioner.speaking(language) if hasattr(self.captioner, "speaking") else self.captioner
+        own = getattr(self.captioner, "speaking", None)
+        return self if self._translator(language) else own(language) if own else self.captioner
 
     def caption(self, images: Any, options: DecodeOptions | None = None, **settings: Any) -> Any:
         """The Caption of one image, or a list of Captions; see Captioner.caption."""
         changes = {name: settings.pop(name) for name in DecodeOptions.__dataclass_fields__ if name in settings}
-        options = changed(options or self.captioner.options, **changes)
+        options = changed(options or self.options, **changes)
         found = self.captioner.caption(images, self.own_options(options), **settings)
         several = isinstance(images, list | tuple)
         made = self._translated(found if several else [found], options)
         return made if several else made[0]
-
-    def alternatives(self, image: Any, caption: Caption, options: DecodeOptions | None = None, **settings: Any) -> Any:
-        """Other words for each of the caption's own words."""
-        return self.captioner.alternatives(image, caption, options and self.own_options(options), **settings)
 
     def worded(self, caption: Caption, language: str) -> Caption:
         """A caption that was put together from words of the captioner, translated where the language is."""
@@ -184,8 +182,11 @@ class TranslatedCaptioner:
             )
         return replace(options, language=english_of(self.captioner))
 
-    def _caption_features(self, features: Any, options: DecodeOptions | None = None, **settings: Any) -> list[Caption]:
-        options = options or self.captioner.options
+    def _caption_features(
+        self, features: "np.ndarray", options: DecodeOptions | None = None, **settings: Any
+    ) -> list[Caption]:
+        assert encodes_apart(self.captioner)
+        options = options or self.options
         found = self.captioner.caption_features(features, self.own_options(options), **settings)
         return self._translated(found, options)
 
@@ -229,7 +230,7 @@ def translated_captioner(
     offline: bool,
     consent: Consent | None = None,
     tell: Tell = tell_terminal,
-) -> Any:
+) -> AnyCaptioner:
     """The captioner itself where it has the language, else with a translator for it."""
     if has_language(captioner, language):
         if given:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from captioning.inference.caption import Caption
+    from captioning.inference.captioner import Captioner
+    from captioning.inference.protocol import AnyCaptioner
 
 LONGEST = 60.0  # seconds that one encoding and search may take
 LONGEST_PUBLISHED = 600.0  # the same of a published model, which may have thousands of millions of weights
@@ -179,16 +181,17 @@ class CaptionerPool:
 
     def _load(self, what: str | Path) -> Any:
         """The captioner of a bundle's folder, or of the name of a published one, which was made ready before."""
+        found: AnyCaptioner
         if isinstance(what, str):
             found = open_captioner(self._published[what], load=self._load_bundle, offline=True)
         else:
             found = self._load_bundle(what)
         return TranslatedCaptioner(found, self._translators) if self._translators else found
 
-    def _load_bundle(self, folder: Path) -> Any:
+    def _load_bundle(self, folder: Path) -> "Captioner":
         return captioning.load(folder, encoder_weights=self.encoder_weights, engine=self.engine)
 
-    def answer(self, image: Any, question: str) -> Answer:
+    def answer(self, image: "np.ndarray | str", question: str) -> Answer:
         """The answer to a question about an image; the model is loaded when it is first asked."""
         asked = check_question(question)
         with self._lock:

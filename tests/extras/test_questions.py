@@ -112,6 +112,15 @@ def test_a_half_written_model_is_refused(saved_models, tmp_path):
         load_answerer(str(folder), offline=True)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_gives_answers_too(saved_models, pictures, kind):
+    import torch
+
+    answerer = load_answerer(str(saved_models[kind]), offline=True)
+    answerer.model.to(torch.bfloat16)
+    assert 0 < answerer.answer(pictures[0], ["a red dog?"])[0].probability <= 1
+
+
 def test_weights_that_are_nan_are_told(saved_models, pictures):
     import torch
 
