@@ -4,6 +4,7 @@ A name on the Hugging Face hub may end in @REVISION. Which commit was downloaded
 """
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import sys
@@ -24,8 +25,8 @@ Consent = Callable[[str], bool]  # a sentence with the size -> whether the downl
 
 def folder_of(name_or_folder: str, *, offline: bool, consent: Consent | None = None) -> Path:
     """The folder of a model, checked; a model of the hub is downloaded first, after consent, unless `offline`."""
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(name_or_folder))
+    if os.path.isdir(folder):  # which, unlike Path's, takes a name that is too long
         check_folder(folder)
         return folder
     name, _, revision = name_or_folder.partition("@")
@@ -152,8 +153,9 @@ def ask(question: str) -> bool:
 
 @contextlib.contextmanager
 def _explain_network(name: str, revision: str) -> Iterator[None]:
-    import httpx
-    from huggingface_hub import errors
+    from huggingface_hub import errors, utils
+
+    httpx = getattr(utils, "httpx", None) or importlib.import_module("httpx")  # client 2 of the hub has httpx2
 
     try:
         yield

@@ -4,6 +4,7 @@ BLIP and BLIP-2 generate an answer; its probability is the mean of its tokens'. 
 and gives the probability of each. Neither was compared with how often answers are right: they are not calibrated.
 """
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def check_question(question: str) -> str:
 def make_ready(name: str, *, offline: bool, consent: Consent | None = None) -> Path:
     """The folder of a model that answers questions, downloaded after consent; refused where it cannot answer."""
     known = PUBLISHED_ANSWERERS.get(name)
-    if not known and "/" not in name and not Path(name).expanduser().is_dir():
+    if not known and "/" not in name and not os.path.isdir(os.path.expanduser(name)):
         names = ", ".join(PUBLISHED_ANSWERERS)
         raise CaptioningError(f"No model here is called {name}; choose one of {names}, a folder, or OWNER/MODEL.")
     folder = folder_of(known.address if known else name, offline=offline, consent=consent)

@@ -5,6 +5,7 @@ attention and the confidence belong.
 """
 
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,9 +125,9 @@ def open_translator(
     missing = [each for each in ("source.spm", "target.spm", "vocab.json") if not (folder / each).is_file()]
     if missing:
         raise BundleError(f"{folder} has no {missing[0]}: it is not whole; copy or download the model again.")
-    shown = given if given and not Path(given).expanduser().is_dir() else "" if not given else folder.name
+    shown = folder.name if os.path.isdir(os.path.expanduser(name)) else name.partition("@")[0]
     cache = TranslationCache(_identity(folder), language, tell=tell)
-    return Translator((shown or name).partition("@")[0], folder, language, cache=cache)
+    return Translator(shown, folder, language, cache=cache)
 
 
 def _identity(folder: Path) -> str:

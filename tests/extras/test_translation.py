@@ -15,7 +15,7 @@ from captioning.inference.folder import caption_images
 from captioning.inference.protocol import Description, encodes_apart
 from captioning.options import DecodeOptions
 from tests.extras.stand_ins import stand_in_marian
-from tests.extras.test_hf_files import tensors
+from tests.extras.test_hf_files import http_client, tensors
 
 VI = DecodeOptions(max_length=6, language="vi")
 
@@ -166,6 +166,37 @@ def test_a_folder_that_is_no_whole_marian_model_is_refused(marian, change, says)
     change(marian[0])
     with pytest.raises(BundleError, match=says):
         open_translator("vi", str(marian[0]), offline=True)
+
+
+def test_what_workers_of_a_cluster_captioned_is_translated_here(marian, loaded, photo, monkeypatch, capsys):
+    seen = []
+
+    def workers(load, images, *, search, **_):
+        seen.append(search.language)
+        yield {image: loaded.caption(image, search) for image in images}
+
+    monkeypatch.setattr("captioning.extras.ray_engine.require_ray", lambda: None)
+    monkeypatch.setattr("captioning.extras.ray_engine.caption_images", workers)
+    arguments = ["--language", "vi", "--translator", str(marian[0]), "--max-length", "6", "--engine", "ray"]
+    assert cli.main(["caption", photo, *arguments]) == 0
+    said = capsys.readouterr()
+    assert said.out.split("\t")[1].isupper()
+    assert "translated from English by marian." in said.err
+    assert seen == [""]
+
+
+def test_without_a_network_the_sentence_says_so(marian, monkeypatch):
+    httpx = http_client()
+
+    def unreachable(*_, **__):
+        raise httpx.ConnectError("[Errno -2] Name or service not known")
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("captioning.extras.hf_hub.cached_folder", lambda name, revision="": None)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    with pytest.raises(DownloadError, match=r"opus-mt-en-fr could not be fetched .*check the network, or give"):
+        translated_captioner(Polyglot("en"), "fr", offline=False)
 
 
 def test_a_model_that_changed_is_asked_again(marian, tmp_path):
