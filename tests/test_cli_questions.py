@@ -10,6 +10,7 @@ from captioning.errors import CaptioningError
 from captioning.extras import questions
 from captioning.extras.questions import LONGEST_QUESTION, check_question, make_ready
 from tests.extras.stand_ins import Yes
+from tests.extras.test_hf_files import tensors
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_answers_are_written_as_csv_and_json(opened, photo, tmp_path, capsys):
     assert (shown["answer"], shown["probability"], shown["verdict"]) == ("=yes", 0.75, "not calibrated")
     for name in ("answers.json", "answers.csv"):
         assert cli.main(["ask", photo, "is it red?", "--output", str(tmp_path / name)]) == 0
-        assert "1 answers in" in capsys.readouterr().err
+        assert "1 answer in" in capsys.readouterr().err
     assert json.loads((tmp_path / "answers.json").read_text()) == [shown]
     with open(tmp_path / "answers.csv", encoding="utf-8") as file:
         [row] = csv.DictReader(file)
@@ -78,14 +79,45 @@ def test_a_question_is_taken_on_one_line():
     assert check_question("x" * LONGEST_QUESTION)
 
 
+@pytest.mark.parametrize(
+    ("name", "contents", "says"),
+    [
+        ("preprocessor_config.json", b'{"auto_map": {}}', "code of its own"),
+        ("model.safetensors", b"half", "is not whole"),
+        ("config.json", b"{", "cannot be read"),
+    ],
+)
+def test_a_folder_that_is_no_whole_model_is_refused(tmp_path, photo, capsys, name, contents, says):
+    folder = tmp_path / "vilt"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vilt", "architectures": ["ViltForQuestionAnswering"]}')
+    (folder / "model.safetensors").write_bytes(tensors())
+    (folder / name).write_bytes(contents)
+    assert cli.main(["ask", photo, "is it?", "--model", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_model_of_pickles_is_refused(tmp_path, photo, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "vilt", "architectures": ["ViltForQuestionAnswering"]}')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    assert cli.main(["ask", photo, "is it?", "--model", str(tmp_path)]) == 2
+    assert "a pickle, which can run code" in capsys.readouterr().err
+
+
+def test_a_model_that_answers_can_be_fetched_by_its_short_name(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("captioning.extras.hf_hub.folder_of", lambda name, **_: tmp_path / name)
+    assert cli.main(["captioners", "--download", "vilt"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/dandelin/vilt-b32-finetuned-vqa\n"
+
+
 def test_a_name_that_no_model_has_is_refused():
     with pytest.raises(CaptioningError, match="choose one of blip-vqa, vilt, blip2, a folder"):
         make_ready("nothing", offline=True)
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path):
-    from tests.extras.test_hf_files import tensors
-
     (tmp_path / "model.safetensors").write_bytes(tensors())
     for config, says in (
         ({"model_type": "blip", "architectures": ["BlipForConditionalGeneration"]}, "BlipForConditionalGeneration"),

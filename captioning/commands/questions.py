@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ def _add_ask(command: Parser) -> None:
 
 
 def _ask(flags: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
     from captioning.extras.questions import check_question, load_answerer
     from captioning.inference.folder import find_images_in
     from captioning.runtime.files import atomic_write
@@ -44,18 +47,22 @@ def _ask(flags: argparse.Namespace) -> int:
     questions = [check_question(each) for each in (flags.question, *flags.more)]
     images = find_images_in(flags.paths)
     answerer = load_answerer(flags.model, offline=flags.offline)
-    rows = [row for image in images for row in _rows(answerer, image, questions)]
+    rows: list[dict[str, Any]] = []
+    is_shown, is_alone = not (flags.output or flags.json), len(images) * len(questions) == 1
+    for image in tqdm(images, desc="answers", unit="image", disable=True if is_alone else None):
+        rows += (fresh := _rows(answerer, image, questions))
+        if is_shown:
+            text = "".join(_line(row, is_alone=is_alone) for row in fresh if not row["problem"])
+            tqdm.write(text, file=sys.stdout, end="")  # above the progress bar, where there is one
     if flags.output:
         atomic_write(flags.output, _csv(rows) if flags.output.suffix.lower() == ".csv" else _json(rows))
+        answered = sum(not row["problem"] for row in rows)
+        tell(f"{answered:,} {'answer' if answered == 1 else 'answers'} in {flags.output}, not calibrated.")
     elif flags.json:
         print(_json(rows), end="")
-    else:
-        print(*(_line(row, is_alone=len(rows) == 1) for row in rows if not row["problem"]), sep="\n")
     problems = list(dict.fromkeys(row["problem"] for row in rows if row["problem"]))
     for problem in problems:
         tell(problem)
-    if flags.output:
-        tell(f"{len(rows) - sum(bool(row['problem']) for row in rows):,} answers in {flags.output}, not calibrated.")
     return 1 if problems else 0
 
 
@@ -72,7 +79,7 @@ def _rows(answerer: "Answerer", image: Path, questions: Sequence[str]) -> list[d
 
 
 def _line(row: dict[str, Any], *, is_alone: bool) -> str:
-    about = f"{row['answer']}\t{row['probability']:.0%}, not calibrated"
+    about = f"{row['answer']}\t{row['probability']:.0%}, not calibrated\n"
     return about if is_alone else f"{row['image']}\t{row['question']}\t{about}"
 
 

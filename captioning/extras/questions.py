@@ -116,7 +116,10 @@ class Answerer:
     def _chosen(self, inputs: Mapping[str, "Tensor"]) -> list[tuple[str, float]]:
         shares = self.model(**inputs).logits[0].float().sigmoid().cpu().numpy()
         names = self.model.config.id2label
-        return [(str(names[int(place)]), float(shares[place])) for place in np.argsort(-shares, kind="stable")[:TOP]]
+        return [
+            (one_line(str(names[int(place)])), float(shares[place]))
+            for place in np.argsort(-shares, kind="stable")[:TOP]
+        ]
 
     def _generated(self, inputs: Mapping[str, "Tensor"]) -> list[tuple[str, float]]:
         writer = getattr(self.model, self.kind.writer)
