@@ -5,6 +5,7 @@ Nothing leaves the computer. The library computes in this process, one text at a
 
 import ctypes
 import functools
+import importlib.util
 import io
 import os
 import shutil
@@ -30,6 +31,7 @@ PLAYERS = (  # programs that play a WAV file
     ("afplay",),
     ("ffplay", "-nodisp", "-autoexit", "-loglevel", "error"),
 )
+LONGEST_PATH = 200  # bytes that the library has room for
 PATIENCE = 30  # seconds beyond the length of a sound
 RETRIEVAL, DO_NOT_EXIT, UTF8, RATE, CHARACTERS = 1, 0x8000, 1, 1, 1  # constants of speak_lib.h
 
@@ -83,6 +85,11 @@ def speaker(language: str, speed: int = 160) -> Callable[[str], Sound]:
         has_voice: Callable[[str], bool] = functools.partial(_choose, library[0])
     elif program:
         has_voice = functools.partial(_program_has_voice, program)
+    elif importlib.util.find_spec("espeakng_loader"):
+        raise CaptioningError(
+            "The library of eSpeak NG could not be begun here; install the program espeak-ng, "
+            "or use a Python environment whose path is shorter."
+        )
     else:
         with explain_missing_packages():
             raise ModuleNotFoundError("no eSpeak NG", name="espeakng_loader")
@@ -110,6 +117,8 @@ def _library() -> tuple[ctypes.CDLL, int] | None:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         data = os.fsencode(espeakng_loader.get_data_path())
     except (ModuleNotFoundError, OSError, RuntimeError):
+        return None
+    if len(data) > LONGEST_PATH:  # else it would read its data at the place where it was built
         return None
     rate = library.espeak_Initialize(RETRIEVAL, 0, data, DO_NOT_EXIT)
     return (library, rate) if rate > 0 else None

@@ -33,6 +33,7 @@ def engine(request, monkeypatch):
 def none(monkeypatch):
     """A computer without eSpeak NG and without a program that plays."""
     monkeypatch.setattr(speech, "_library", lambda: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
 
 
@@ -96,6 +97,18 @@ def test_voices_are_tried_from_the_exact_one_on():
 def test_without_either_the_extra_is_named(none):
     with pytest.raises(MissingExtra, match=r"needs eSpeak NG; .*\[speech\]"):
         speak(TEXT)
+
+
+def test_a_library_that_does_not_begin_is_told(none, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    with pytest.raises(CaptioningError, match="could not be begun here; install the program espeak-ng"):
+        speak(TEXT)
+
+
+def test_data_at_too_long_a_path_are_not_handed_to_the_library(monkeypatch):
+    loader = pytest.importorskip("espeakng_loader")
+    monkeypatch.setattr(loader, "get_data_path", lambda: "/" + "x" * 300)
+    assert speech._library.__wrapped__() is None
 
 
 def test_without_a_player_a_file_is_proposed(none):
