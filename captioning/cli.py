@@ -14,8 +14,10 @@ from captioning.commands.learning import CALIBRATE, CHECK, DOCTOR, EXPORT, TRAIN
 from captioning.commands.loading import tell
 from captioning.commands.models import CAPTIONERS
 from captioning.commands.page import APP
+from captioning.commands.questions import ASK
 from captioning.commands.scores import COMPARE, EVALUATE
 from captioning.commands.service import SERVE
+from captioning.commands.speech import SAY
 from captioning.errors import CaptioningError
 from captioning.runtime.environment import explain_missing_packages
 from captioning.runtime.flags import Parser
@@ -26,7 +28,9 @@ COMMANDS = (
     CAPTION,
     UNDO,
     ATTENTION,
+    SAY,
     CLASSIFY,
+    ASK,
     APP,
     CAPTIONERS,
     SERVE,

@@ -65,6 +65,7 @@ UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler
 UNSAFE_KEYWORDS = {"allow_pickle": True, "safe_mode": False}
 PACKAGE_OF = {  # where a module is not called like its package, or comes with another one
     "PIL": "pillow",
+    "espeakng_loader": "espeakng-loader",
     "huggingface_hub": "transformers",
     "jwt": "PyJWT",
     "pillow_heif": "pillow-heif",

@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from captioning.inference.caption import Word
+from captioning.inference.caption import Translation, Word
 from captioning.inference.captioner import ENDING
 from captioning.inference.confidence import LEAST_EXAMPLES
 from captioning.plots import attention
@@ -76,17 +76,28 @@ def reader(described: CaptionSession, place: int) -> str:
     ]
     pressed = f'{_pressed(place == last)} title="the end of the caption"'
     words.append(_word(last, ".", "end of the caption", pressed, kind="word end"))
-    copy = f'<button type="button" class="quiet" data-copy="{escape(caption.text)}" data-t="copy">Copy caption</button>'
+    copy = f'<button type="button" class="quiet" data-copy="{escape(str(caption))}" data-t="copy">Copy caption</button>'
     again = button("retry", "", "Caption again", kind="quiet", more=' data-t="again"')
     aloud = (
-        f'<button type="button" class="quiet" data-speak="{escape(caption.text)}" '
-        f'data-lang="{escape(caption.language or ENGLISH)}" data-t="aloud">Read aloud</button>'
+        f'<button type="button" class="quiet" data-speak="{escape(str(caption))}" '
+        f'data-lang="{escape(caption.written_language or ENGLISH)}" data-t="aloud">Read aloud</button>'
     )
     language = f' lang="{escape(caption.language)}"' if caption.language else ""
     return (
+        f"{_translation(caption.translation)}"
         f'<p class="caption" role="group" aria-label="Caption, word by word" dir="auto"{language} data-row'
         f' data-start="{first_noun(caption)}" data-last="{last}">{" ".join(words)}</p>'
         f'<p class="acts">{copy} {aloud} {again}</p>'
+    )
+
+
+def _translation(found: Translation | None) -> str:
+    """A translation, and the model it is by, above the words that were translated."""
+    if not found:
+        return ""
+    return (
+        f'<p class="translation" dir="auto" lang="{escape(found.language)}">{escape(found.text) or "(nothing)"}</p>'
+        f'<p class="faint"><span data-t="translated_by">Translated from English by</span> {escape(found.model)}</p>'
     )
 
 
@@ -261,7 +272,7 @@ def others(described: CaptionSession) -> str:
         button(
             "select",
             rank,
-            f"<span>{escape(caption.text) or '(nothing)'}</span><small>{caption.score:.2f}</small>",
+            f"<span>{escape(str(caption)) or '(nothing)'}</span><small>{caption.score:.2f}</small>",
             kind="line",
             more=_pressed(rank == described.rank),
         )

@@ -47,6 +47,8 @@ class Places:
     is_strict: bool = False  # a broken bundle is an error; else it is left out
     captioners: Sequence[str] = ()  # published ones, or cascades
     offline: bool = False
+    translate: Sequence[str] = ()  # languages, or LANGUAGE=MODEL
+    questions: str = ""  # the model that answers them on the page
     scale: "Scale | None" = None  # of the replicas on a Ray cluster; None: this process captions
 
 
@@ -121,7 +123,8 @@ def opened(places: Places, stack: contextlib.ExitStack) -> CaptionerPool:
     """The captioners, the first of them loaded; with a scale, their replicas run until the stack is closed."""
     settings: dict[str, Any] = {"encoder_weights": places.encoder_weights, "engine": places.engine}
     if places.scale is None:
-        pool = CaptionerPool(places.bundles, **settings, captioners=places.captioners, offline=places.offline)
+        settings |= {"captioners": places.captioners, "offline": places.offline}
+        pool = CaptionerPool(places.bundles, **settings, translate=places.translate, questions=places.questions)
         server.open_first(pool, strict=places.is_strict)
         return pool
     from captioning.serving import ray_serve

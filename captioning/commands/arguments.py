@@ -76,8 +76,36 @@ def add_captioners(command: Parser) -> None:
     add_offline(command)
 
 
+def add_translations(command: Parser) -> None:
+    """Languages that captions are translated into, and the model that answers questions on the page."""
+    command.add_argument(
+        "--translate",
+        nargs="+",
+        default=[],
+        metavar="LANGUAGE",
+        help="also offer captions in these languages, translated from English: vi, or vi=MODEL for another model",
+    )
+    command.add_argument(
+        "--questions",
+        default="",
+        metavar="NAME",
+        help="answer questions about a picture on the page: blip-vqa, vilt, blip2, a folder or a hub name",
+    )
+
+
 def add_offline(command: Parser) -> None:
     command.add_argument("--offline", action="store_true", help="never ask, never download a published model")
+
+
+def add_translator(command: Parser) -> None:
+    """What translates captions where the captioner does not have the --language."""
+    command.add_argument(
+        "--translator",
+        default="",
+        metavar="NAME",
+        help="Marian model from English for a --language that the captioner lacks: a folder or a hub name "
+        "(default: Helsinki-NLP/opus-mt-en-LANGUAGE)",
+    )
 
 
 def add_search(command: Parser) -> None:

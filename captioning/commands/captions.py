@@ -3,7 +3,7 @@
 import argparse
 import datetime
 import functools
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from captioning.commands.arguments import (
     add_encoder_weights,
     add_engine,
     add_search,
+    add_translator,
 )
-from captioning.commands.loading import bundles_of, load, tell, tell_cascade
+from captioning.commands.loading import bundles_of, load_speaking, tell, tell_cascade
 from captioning.errors import CaptioningError
 from captioning.options import CaptionEngineOptions, DecodeOptions
 from captioning.runtime.flags import Parser, add_group, from_flags
@@ -66,6 +67,7 @@ def _add_caption(command: Parser) -> None:
         "--attention", action="store_true", help="json, jsonl: each word with its probability and attention too"
     )
     add_captioner(command)
+    add_translator(command)
     add_encoder_weights(command)
     add_search(command)
     add_group(command, CaptionEngineOptions, "engine", "What computes captions.")
@@ -102,6 +104,7 @@ def _add_attention(command: Parser) -> None:
         help="a .png with a panel for each word, or a .gif that walks through the words (default: IMAGE-attention.png)",
     )
     add_bundle(command)
+    add_translator(command)
     add_encoder_weights(command)
     add_engine(command)
     add_search(command)
@@ -114,7 +117,7 @@ def _caption(flags: argparse.Namespace) -> int:
     from captioning.inference.writers import OutputOptions, open_writer
 
     engine = from_flags(flags, CaptionEngineOptions())
-    given = {entry.name: getattr(flags, entry.name) for entry in fields(OutputOptions)}
+    given = {entry.name: getattr(flags, entry.name) for entry in fields(OutputOptions) if hasattr(flags, entry.name)}
     options = OutputOptions(**given | {"language": flags.language or ""})
     if flags.watch:
         if engine.engine == "ray":
@@ -128,8 +131,10 @@ def _caption(flags: argparse.Namespace) -> int:
         if flags.captioner:
             raise CaptioningError("--engine ray captions with bundles alone; give --bundle instead of --captioner.")
         ray_engine.require_ray()
-    captioner = load(flags)  # with Ray too: for its search, and to refuse a bundle that workers could not load
+    captioner = load_speaking(flags)  # with Ray too: for its search, and to refuse a bundle workers could not load
     search = from_flags(flags, captioner.options)
+    translator = getattr(captioner, "translators", {}).get(search.language)
+    options = replace(options, translated=bool(translator))
     speaker = captioner.speaking(search.language) if hasattr(captioner, "speaking") else captioner
     require_confidence(speaker, search, options.threshold)
     caption = _captioning(flags, captioner, search, engine)
@@ -142,6 +147,8 @@ def _caption(flags: argparse.Namespace) -> int:
     if options.place or watch or len(images) > 1 or summary.problems or summary.left_out:
         tell(summary.text(options.place, options.left_out))
     tell_cascade(captioner)
+    if translator and summary.written:
+        tell(f"translated from English by {translator.name}.")
     if summary.written and options.journal_path:
         tell(f"{PROGRAM} undo {options.journal_path} takes this back.")
     return 1 if summary.problems else 0
@@ -153,9 +160,12 @@ def _captioning(flags: argparse.Namespace, captioner: Any, search: DecodeOptions
         from captioning.extras import ray_engine
 
         load_one = functools.partial(captioning.load, *bundles_of(flags), encoder_weights=flags.encoder_weights)
-        return functools.partial(
-            ray_engine.caption_images, load_one, search=search, workers=engine.workers, begin=flags.begin
+        translator = getattr(captioner, "translators", {}).get(search.language)
+        own = captioner.own_options(search) if translator else search
+        run = functools.partial(
+            ray_engine.caption_images, load_one, search=own, workers=engine.workers, begin=flags.begin
         )
+        return (lambda images: translator.batches(run(images))) if translator else run
     from captioning.inference.folder import caption_images
     from captioning.inference.sharing import SharedCaptions
 
@@ -197,7 +207,7 @@ def _attention(flags: argparse.Namespace) -> int:
     if kind not in (".png", ".gif"):
         raise CaptioningError(f"{output} cannot be drawn: a name that ends in .png or .gif was expected.")
     image = read_image(flags.image)
-    captioner = load(flags)
+    captioner = load_speaking(flags)
     caption = captioner.caption(image, from_flags(flags, captioner.options))
     if not shows_attention(caption):
         name = captioner.describe().name
@@ -220,6 +230,7 @@ CAPTION = Command(
         "photo.jpg holiday/",
         "photo.jpg --num-beams 5 --forbid man woman",
         "photo.jpg --captioner blip                     # a large published model, see docs/large-models.md",
+        "photo.jpg --language vi                        # translated, see docs/translation.md",
         "holiday/ --captioner flickr8k,blip             # blip captions what flickr8k is not sure of",
         "holiday/ --output captions.csv                 # the same again after a stop: it resumes",
         "holiday/ --sidecar --alt-text                  # photo.jpg -> photo.txt beside it, where the caption is sure",

@@ -49,6 +49,19 @@ def load_named(flags: argparse.Namespace, name: str) -> "AnyCaptioner":
     return open_captioner(name, load=load_one, offline=flags.offline)
 
 
+def load_speaking(flags: argparse.Namespace) -> Any:
+    """The captioner of the flags; where it lacks the --language, with a translator of its English captions."""
+    language = flags.language or ""
+    if flags.translator and not language:
+        raise CaptioningError("--translator is for a --language, such as --language vi; give one, or leave it out.")
+    captioner = load(flags)
+    if not language:
+        return captioner
+    from captioning.extras.translation import translated_captioner
+
+    return translated_captioner(captioner, language, flags.translator, offline=flags.offline, tell=tell)
+
+
 def tell_cascade(captioner: "AnyCaptioner") -> None:
     """Says how many pictures went on from one captioner of a cascade to the next."""
     if report := getattr(captioner, "report", None):

@@ -25,12 +25,14 @@ def _captioners(flags: argparse.Namespace) -> int:
 def _download(name: str) -> int:
     from captioning.extras.hf_hub import folder_of
     from captioning.extras.published import PUBLISHED
+    from captioning.extras.questions import PUBLISHED_ANSWERERS
 
     def told(sentence: str) -> bool:  # whoever gives --download consents
         tell(sentence)
         return True
 
-    address = PUBLISHED[name].address if name in PUBLISHED else name
+    known = PUBLISHED | PUBLISHED_ANSWERERS
+    address = known[name].address if name in known else name
     print(folder_of(address, offline=False, consent=told))
     return 0
 

@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from captioning.commands.arguments import Command, add_captioners, add_encoder_weights, add_engine
+from captioning.commands.arguments import (
+    Command,
+    add_captioners,
+    add_encoder_weights,
+    add_engine,
+    add_translations,
+)
 from captioning.runtime.flags import Parser
 
 
@@ -12,6 +18,7 @@ def _add_app(command: Parser) -> None:
     add("--bundle", nargs="+", type=Path, metavar="FOLDER", help="bundles to offer (default: all in --artifacts)")
     add("--artifacts", type=Path, default=Path("artifacts"), help="folder of the bundles (default: %(default)s)")
     add_captioners(command)
+    add_translations(command)
     add_encoder_weights(command)
     add_engine(command)
     add("--host", help="0.0.0.0: everybody in the network (default: GRADIO_SERVER_NAME, else 127.0.0.1)")
@@ -30,6 +37,7 @@ def _app(flags: argparse.Namespace) -> int:
     strict = bool(flags.bundle)
     options = {"encoder_weights": flags.encoder_weights, "engine": flags.engine}
     options |= {"captioners": flags.captioner, "offline": flags.offline}
+    options |= {"translate": flags.translate, "questions": flags.questions}
     server.serve(folders, service, **options, feedback=flags.feedback, strict=strict)
     return 0
 
@@ -41,6 +49,7 @@ APP = Command(
         "                                      # every bundle in artifacts/, on http://127.0.0.1:7860",
         "--bundle artifacts/flickr8k           # this one alone",
         "--captioner blip git                  # beside large published models, on the tab Compare",
+        "--translate vi fr --questions blip-vqa  # captions in more languages, answers to questions",
         "--share                               # also a public link, behind a password that is made up",
     ),
     add=_add_app,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import captioning
-from captioning.commands.arguments import Command, add_captioners, add_encoder_weights
+from captioning.commands.arguments import Command, add_captioners, add_encoder_weights, add_translations
 from captioning.options import ENGINES, ServeOptions
 from captioning.runtime.flags import Parser, add_group, from_flags
 
@@ -18,6 +18,7 @@ def _add_serve(command: Parser) -> None:
     add("--bundle", nargs="+", type=Path, metavar="FOLDER", help="bundles to offer (default: all in --artifacts)")
     add("--artifacts", type=Path, default=ARTIFACTS, help="folder of the bundles (default: %(default)s)")
     add_captioners(command)
+    add_translations(command)
     add_encoder_weights(command)
     engines = (*ENGINES, "ray")
     about = "what computes captions, as in caption; ray: replicas on a Ray cluster (default: %(default)s)"
@@ -72,9 +73,11 @@ def _engine(flags: argparse.Namespace) -> dict[str, Any]:
     if flags.engine != "ray":
         if flags.replicas:
             flags.refuse("--replicas is for --engine ray")
-        return {"engine": flags.engine, "captioners": flags.captioner, "offline": flags.offline}
-    if flags.captioner:
-        flags.refuse("--captioner is not for --engine ray")
+        more = {"translate": flags.translate, "questions": flags.questions}
+        return {"engine": flags.engine, "captioners": flags.captioner, "offline": flags.offline, **more}
+    for name in ("captioner", "translate", "questions"):
+        if getattr(flags, name):
+            flags.refuse(f"--{name} is not for --engine ray")
     from captioning.serving.ray_serve import Scale, require_serve
 
     require_serve()

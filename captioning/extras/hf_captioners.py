@@ -16,7 +16,7 @@ from captioning.data.images import read_image
 from captioning.errors import BundleError, CaptioningError, ImageError
 from captioning.extras.hf_families import CAPTION_TASK, FAMILIES, Family
 from captioning.extras.hf_files import check_folder, weight_bytes
-from captioning.extras.hf_generation import Found, generate
+from captioning.extras.hf_generation import Found, generate, one_line, printable
 from captioning.extras.hf_hub import Consent, folder_of
 from captioning.extras.hf_models import explain_memory, load_model, load_processor
 from captioning.extras.published import PUBLISHED
@@ -134,7 +134,7 @@ class PublishedCaptioner:
             for text, places in groups
         )
         mean = float(probabilities.mean()) if len(probabilities) else None
-        text = _readable(self.tokenizer.decode(found.tokens, skip_special_tokens=True))
+        text = one_line(self.tokenizer.decode(found.tokens, skip_special_tokens=True))
         language = next(iter(self.about.languages), "")
         return Caption(text, words, found.score, confidence=mean, language=language, calibrated=False)
 
@@ -156,7 +156,7 @@ def words_of(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> lis
     words: list[tuple[str, list[int]]] = []
     before, spaces = "", list[int]()  # the places of spaces before a word
     for place in range(len(tokens)):
-        text = _printable(tokenizer.decode(tokens[: place + 1], skip_special_tokens=True))
+        text = printable(tokenizer.decode(tokens[: place + 1], skip_special_tokens=True))
         fresh, before = text[len(before) :], text
         if fresh.isspace():
             spaces.append(place)
@@ -166,15 +166,6 @@ def words_of(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> lis
         elif words:
             words[-1] = words[-1][0] + fresh, [*words[-1][1], place]
     return words
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _readable(text: str) -> str:
-    """The text on one line, with single spaces and without control characters."""
-    return " ".join(_printable(text).split())
 
 
 def uncropped(grid: np.ndarray, width: int, height: int) -> np.ndarray:

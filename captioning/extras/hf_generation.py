@@ -30,6 +30,16 @@ class Found(NamedTuple):
     attention: np.ndarray | None
 
 
+def printable(text: str) -> str:
+    """The text with a space in place of each control character."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def one_line(text: str) -> str:
+    """The text on one line, with single spaces and without control characters."""
+    return " ".join(printable(text).split())
+
+
 def settings_of(options: DecodeOptions, tokenizer: "PreTrainedTokenizerBase", name: str) -> dict[str, Any]:
     """The generation settings of decode options; what has no counterpart is refused. Lengths count tokens."""
     for field, (off, reason) in UNMAPPED.items():

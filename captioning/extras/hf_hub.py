@@ -4,6 +4,7 @@ A name on the Hugging Face hub may end in @REVISION. Which commit was downloaded
 """
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import sys
@@ -17,13 +18,15 @@ from captioning.runtime.environment import explain_missing_packages
 WANTED = ["*.json", "*.jinja", "*.model", "*.safetensors", "*.spm", "*.txt"]  # files that are downloaded
 UNWANTED = ["*/*"]  # files in folders: other formats of the same weights
 
+CONVERTER = "SFconvertbot"  # the account of the hub that converts pickles to safetensors, in pull requests
+
 Consent = Callable[[str], bool]  # a sentence with the size -> whether the download may begin
 
 
 def folder_of(name_or_folder: str, *, offline: bool, consent: Consent | None = None) -> Path:
     """The folder of a model, checked; a model of the hub is downloaded first, after consent, unless `offline`."""
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(name_or_folder))
+    if os.path.isdir(folder):  # which, unlike Path's, takes a name that is too long
         check_folder(folder)
         return folder
     name, _, revision = name_or_folder.partition("@")
@@ -87,22 +90,48 @@ def _download(name: str, revision: str, consent: Consent) -> Path:
     import huggingface_hub
 
     with _explain_network(name, revision):
-        about = huggingface_hub.HfApi().model_info(name, revision=revision or None, files_metadata=True, timeout=20)
-        files = {each.rfilename: each.size or 0 for each in about.siblings or () if "/" not in each.rfilename}
-        wanted = {file: size for file, size in files.items() if file.endswith(tuple(end[1:] for end in WANTED))}
-        if not any(file.endswith(".safetensors") for file in wanted):
+        commit, wanted = _wanted_files(name, revision)
+        if not revision and not _has_weights(wanted) and (other := _converted(name)):
+            commit, wanted = _wanted_files(name, other)
+        if not _has_weights(wanted):
             raise BundleError(
                 f"{name} has no weights in safetensors files, and other formats are not loaded, since they can run "
                 "code; choose another model, or another revision of it as OWNER/MODEL@REVISION."
             )
         size = size_text(sum(wanted.values()))
-        if not consent(f"{name} ({size}, revision {str(about.sha)[:8]}) has to be downloaded from huggingface.co."):
-            raise DownloadError(f"{name} was not downloaded; --captioner FOLDER takes a model that you have.")
+        if not consent(f"{name} ({size}, revision {commit[:8]}) has to be downloaded from huggingface.co."):
+            raise DownloadError(f"{name} was not downloaded; the folder of a model that you have can be given instead.")
         folder = huggingface_hub.snapshot_download(
-            name, revision=about.sha, allow_patterns=WANTED, ignore_patterns=UNWANTED
+            name, revision=commit, allow_patterns=WANTED, ignore_patterns=UNWANTED
         )
-    _remember(Path(folder), revision or "main", str(about.sha))
+    _remember(Path(folder), revision or "main", commit)
     return Path(folder)
+
+
+def _wanted_files(name: str, revision: str) -> tuple[str, dict[str, int]]:
+    """The commit of a revision, and the sizes of its files that would be downloaded."""
+    import huggingface_hub
+
+    about = huggingface_hub.HfApi().model_info(name, revision=revision or None, files_metadata=True, timeout=20)
+    files = {each.rfilename: each.size or 0 for each in about.siblings or () if "/" not in each.rfilename}
+    ends = tuple(end[1:] for end in WANTED)
+    return str(about.sha), {file: size for file, size in files.items() if file.endswith(ends)}
+
+
+def _has_weights(files: dict[str, int]) -> bool:
+    return any(file.endswith(".safetensors") for file in files)
+
+
+def _converted(name: str) -> str:
+    """The revision in which the hub's own converter proposes safetensors files of a model's pickles; "" for none."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    numbers = []
+    with contextlib.suppress(HfHubHTTPError):  # where a model takes no proposals
+        found = huggingface_hub.HfApi().get_repo_discussions(name, author=CONVERTER, discussion_type="pull_request")
+        numbers = [each.num for each in found if each.author == CONVERTER and each.status != "closed"]
+    return f"refs/pr/{max(numbers)}" if numbers else ""
 
 
 def _remember(folder: Path, revision: str, commit: str) -> None:
@@ -124,8 +153,9 @@ def ask(question: str) -> bool:
 
 @contextlib.contextmanager
 def _explain_network(name: str, revision: str) -> Iterator[None]:
-    import httpx
-    from huggingface_hub import errors
+    from huggingface_hub import errors, utils
+
+    httpx = getattr(utils, "httpx", None) or importlib.import_module("httpx")  # client 2 of the hub has httpx2
 
     try:
         yield

@@ -19,6 +19,15 @@ class Word:
         return f"Word({self.text!r}, probability={self.probability:.2f})"
 
 
+@dataclass(frozen=True)
+class Translation:
+    """A caption in another language, and the model that translated it."""
+
+    text: str
+    language: str
+    model: str
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Caption:
     """A caption, word by word; `score` is its length-normalised log-probability, `alternatives` the next best ones.
@@ -28,6 +37,7 @@ class Caption:
     unlike those that the confidence was measured on, None where that is unknown. `language` is that of the text, ""
     where the bundle does not state one. `shared`: it was found for another picture of the same scene. `calibrated` is
     False for published models: the confidence is the mean probability of the caption's tokens, and never calls it sure.
+    With a `translation` that is what is written, while words, confidence and score belong to `text`.
     """
 
     text: str
@@ -39,6 +49,12 @@ class Caption:
     language: str = ""
     shared: bool = False
     calibrated: bool = True
+    translation: Translation | None = None
+
+    @property
+    def written_language(self) -> str:
+        """The language of what is written: that of the translation, where there is one."""
+        return self.translation.language if self.translation else self.language
 
     @property
     def sure(self) -> bool | None:
@@ -51,7 +67,7 @@ class Caption:
         return verdict_of(self.confidence, self.familiar, calibrated=self.calibrated)
 
     def __str__(self) -> str:
-        return self.text
+        return self.translation.text if self.translation else self.text
 
     def __repr__(self) -> str:
         confidence = "unknown" if self.confidence is None else f"{self.confidence:.2f}"

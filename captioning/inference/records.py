@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from captioning.inference.caption import Caption
 
 COLUMNS = ("image", "caption", "confidence", "sure", "verdict", "score", "alternatives")
+TRANSLATED = ("original", "translated_by")
 ALT_LENGTH = 125  # characters
 ALT_PREFIX = re.compile(
     r"(?:(?:this|here|there) is )?(?:an? |the )?(?:black and white |close[- ]?up )?"
@@ -59,11 +60,12 @@ def record_of(
     several: bool,
     attention: bool,
     language: bool = False,
+    translated: bool = False,
 ) -> Record:
     """A caption's values by column.
 
-    `several` adds the next best captions, `language` its language, `attention` each word with its weights. `worded`
-    makes the text that is written of a caption.
+    `several` adds the next best captions, `language` its language, `translated` what was translated and by which model,
+    `attention` each word with its weights. `worded` makes the text that is written of a caption.
     """
     confidence = None if caption.confidence is None else round(caption.confidence, 3)
     values = (name_of(image), worded(str(caption)), confidence, caption.sure, caption.verdict, round(caption.score, 4))
@@ -71,7 +73,10 @@ def record_of(
     if several:
         record["alternatives"] = [worded(str(other)) for other in caption.alternatives]
     if language:
-        record["language"] = caption.language
+        record["language"] = caption.written_language
+    if translated:
+        record["original"] = caption.text if caption.translation else None
+        record["translated_by"] = caption.translation.model if caption.translation else None
     if attention:
         record["words"] = [
             {"text": word.text, "probability": round(word.probability, 4), "attention": _rounded(word.attention)}
@@ -108,10 +113,10 @@ def _csv_line(record: Record) -> str:
     return csv_row(" | ".join(cell) if isinstance(cell, list) else cell for cell in record.values())
 
 
-def csv_header(*, several: bool, absent: Sequence[str] = (), language: bool = False) -> str:
+def csv_header(*, several: bool, absent: Sequence[str] = (), language: bool = False, translated: bool = False) -> str:
     """The first line of a CSV, without the columns in `absent`."""
     columns = COLUMNS if several else COLUMNS[:-1]
-    columns = (*columns, *["language"] * language)
+    columns = (*columns, *["language"] * language, *TRANSLATED[: len(TRANSLATED) * translated])
     return csv_row(column for column in columns if column not in absent)
 
 

@@ -58,6 +58,7 @@ class OutputOptions:
     prefix: str = ""
     suffix: str = ""
     language: str = ""  # asked for: captions are written with their language
+    translated: bool = False  # captions are written with what was translated, and by which model
     watch: bool = False  # captions are written until somebody stops it
 
     @property
@@ -229,6 +230,7 @@ class _Writer:
     def __init__(self, options: OutputOptions, several: bool) -> None:
         self._options, self._several = options, several
         self._columns: dict[str, Any] = {"several": several, "language": bool(options.language)}
+        self._columns["translated"] = options.translated
         self._header = csv_header(**self._columns) if options.kind == "csv" else ""
 
     def forget(self, images: Sequence[Path]) -> None:
@@ -240,8 +242,7 @@ class _Writer:
 
     def _record(self, image: Path, caption: "Caption") -> Record:
         options = self._options
-        kinds = {"several": self._several, "attention": options.attention, "language": bool(options.language)}
-        return record_of(image, caption, worded=options.wording, **kinds)
+        return record_of(image, caption, worded=options.wording, attention=options.attention, **self._columns)
 
     def _lines(self, records: list[Record]) -> str:
         return "".join(map(WRITTEN[self._options.kind], records))

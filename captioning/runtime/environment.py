@@ -17,6 +17,7 @@ EXTRAS = {  # what an optional part needs, by the name of its extra
     "train": ("TensorFlow and Keras", {"h5py", "keras", "matplotlib", "onnx", "tensorflow"}),
     "hf": ("PyTorch and transformers", {"sacremoses", "scipy", "sentencepiece", "torch", "transformers"}),
     "lora": ("peft", {"peft"}),
+    "speech": ("eSpeak NG", {"espeakng_loader"}),
 }
 _COMMAND = ContextVar("command", default="")  # of the command line
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,8 +20,9 @@ Row = dict[str, Any]
 def answer(described: CaptionSession) -> dict[str, Any]:
     """A caption, whether it is sure, its words with the most likely other ones, and the next best captions."""
     caption = described.caption
+    translated = {"original": caption.text, "translated_by": caption.translation.model} if caption.translation else {}
     return {
-        "caption": caption.text,
+        "caption": str(caption),
         "confidence": _rounded(caption.confidence),
         "sure": caption.sure,
         "verdict": caption.verdict,
@@ -30,9 +31,10 @@ def answer(described: CaptionSession) -> dict[str, Any]:
             {"text": word.text, "probability": _rounded(word.probability), "alternatives": _listed(choices)}
             for word, choices in zip(caption.words, described.choices, strict=False)
         ],
-        "alternatives": [{"caption": other.text, "score": _rounded(other.score)} for other in described.captions[1:]],
+        "alternatives": [{"caption": str(other), "score": _rounded(other.score)} for other in described.captions[1:]],
         "bundle": described.bundle,
-        "language": caption.language,
+        "language": caption.written_language,
+        **translated,
     }
 
 
@@ -67,7 +69,7 @@ def caption_each(
             with pool.captioner(bundle) as captioner:
                 found = captioner.caption(path, options or captioner.options)
             about = {"confidence": _rounded(found.confidence), "sure": found.sure, "verdict": found.verdict}
-            yield row | {"caption": found.text, **about}
+            yield row | {"caption": str(found), **about}
         except ImageError as error:
             yield row | {"problem": str(error)}
 

@@ -208,8 +208,8 @@ def _options(options: DecodeOptions, language: str) -> DecodeOptions:
 def _columns(found: Caption | ImageError, bundle: str) -> dict[str, Any]:
     if isinstance(found, ImageError):
         return {"problem": str(found)}
-    values = {"caption": found.text, "score": found.score, "confidence": found.confidence, "verdict": found.verdict}
-    return values | {"language": found.language, "bundle": bundle, "problem": ""}
+    values = {"caption": str(found), "score": found.score, "confidence": found.confidence, "verdict": found.verdict}
+    return values | {"language": found.written_language, "bundle": bundle, "problem": ""}
 
 
 def _caption_of(row: Row) -> Caption:

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 import captioning
 from captioning.errors import BundleError, CaptioningError
 from captioning.extras.captioners import is_model, make_ready, open_captioner, sentence_of, short_name
+from captioning.extras.questions import Answer, Answerer, check_question, load_answerer
+from captioning.extras.questions import make_ready as make_answers_ready
+from captioning.extras.translation import TranslatedCaptioner, Translator, open_translator
 from captioning.options import DecodeOptions
 from captioning.runtime.memory import resident_bytes
 from captioning.serving.offer import Offer, labels, rank, read_offer
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from captioning.inference.caption import Caption
+    from captioning.inference.captioner import Captioner
+    from captioning.inference.protocol import AnyCaptioner
 
 LONGEST = 60.0  # seconds that one encoding and search may take
 LONGEST_PUBLISHED = 600.0  # the same of a published model, which may have thousands of millions of weights
@@ -54,6 +59,8 @@ class CaptionerPool:
         engine: str = "auto",
         captioners: Sequence[str] = (),
         offline: bool = False,
+        translate: Sequence[str] = (),
+        questions: str = "",
     ) -> None:
         self._folders: dict[str, Path] = {}
         self.encoder_weights, self.engine, self._lock = encoder_weights, engine, FairLock()
@@ -75,6 +82,11 @@ class CaptionerPool:
                 raise BundleError(f"Two captioners are called {name}; rename the folder of one.")
             self._published[name] = names
         assert self.names, "a pool holds at least one captioner"
+        self._translators = [_translator_of(each, offline=offline) for each in translate]
+        self.questions = questions  # the name of the model that answers them
+        self._answerer: Answerer | None = None
+        if questions:
+            make_answers_ready(questions, offline=offline)
 
     @property
     def names(self) -> list[str]:
@@ -136,8 +148,13 @@ class CaptionerPool:
 
     @property
     def languages(self) -> list[str]:
-        """The languages that some bundles have beside their own."""
-        return sorted({code for name in self.names for code in self.offer(name).languages})
+        """The languages that some bundles have beside their own, and those that captions are translated into."""
+        return sorted({code for name in self.names for code in self.offer(name).languages} | set(self.translations))
+
+    @property
+    def translations(self) -> dict[str, str]:
+        """The models that translate captions, by their language."""
+        return {each.language: each.name for each in self._translators}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -164,9 +181,28 @@ class CaptionerPool:
 
     def _load(self, what: str | Path) -> Any:
         """The captioner of a bundle's folder, or of the name of a published one, which was made ready before."""
+        found: AnyCaptioner
         if isinstance(what, str):
-            return open_captioner(self._published[what], load=self._load, offline=True)
-        return captioning.load(what, encoder_weights=self.encoder_weights, engine=self.engine)
+            found = open_captioner(self._published[what], load=self._load_bundle, offline=True)
+        else:
+            found = self._load_bundle(what)
+        return TranslatedCaptioner(found, self._translators) if self._translators else found
+
+    def _load_bundle(self, folder: Path) -> "Captioner":
+        return captioning.load(folder, encoder_weights=self.encoder_weights, engine=self.engine)
+
+    def answer(self, image: "np.ndarray | str", question: str) -> Answer:
+        """The answer to a question about an image; the model is loaded when it is first asked."""
+        asked = check_question(question)
+        with self._lock:
+            answerer = self._answerer = self._answerer or load_answerer(self.questions, offline=True)
+            try:
+                return _answer(lambda: answerer.answer(image, [asked])[0], LONGEST_PUBLISHED)
+            except TimeoutError:
+                self._answerer = None
+                raise CaptioningError(
+                    f"{self.questions} did not answer within {LONGEST_PUBLISHED:.0f} seconds."
+                ) from None
 
     def caption(self, name: str, pixels: "list[np.ndarray]", options: DecodeOptions) -> "list[Caption]":
         """The captions of a batch by the captioner of this name."""
@@ -188,6 +224,12 @@ class CaptionerPool:
         if old:
             gc.collect()
         return old
+
+
+def _translator_of(asked: str, *, offline: bool) -> Translator:
+    """The translator of LANGUAGE or of LANGUAGE=MODEL."""
+    language, _, model = asked.partition("=")
+    return open_translator(language, model, offline=offline)
 
 
 class FairLock:

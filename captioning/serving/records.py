@@ -15,14 +15,16 @@ def caption_record(name: str, found: Caption | ImageError, *, boxes: bool = Fals
         return PictureCaption(image=name, problem=PictureProblem(code=f"image_{found.reason}", detail=worded(found)))
     return PictureCaption(
         image=name,
-        caption=found.text,
+        caption=str(found),
         confidence=_rounded(found.confidence),
         sure=found.sure,
         verdict=found.verdict,
         score=_rounded(found.score),
-        language=found.language or None,
+        language=found.written_language or None,
+        original=found.text if found.translation else None,
+        translated_by=found.translation.model if found.translation else None,
         words=[_word(word, boxes) for word in found.words],
-        alternatives=[Alternative(caption=other.text, score=_rounded(other.score)) for other in found.alternatives],
+        alternatives=[Alternative(caption=str(other), score=_rounded(other.score)) for other in found.alternatives],
     )
 
 

@@ -212,6 +212,7 @@ def _add_captioners(app: FastAPI, service: Service) -> None:
                     label=pool.labels[name],
                     about=pool.sentence(name),
                     languages=list(offer.languages),
+                    translations=sorted(set(pool.translations) - set(offer.languages)),
                     cider=offer.score,
                     bleu=offer.bleu,
                     is_calibrated=offer.is_calibrated,

@@ -102,6 +102,8 @@ class PictureCaption(BaseModel):
     verdict: Literal["sure", "not sure", "unfamiliar", "not calibrated", "unknown"] | None = None
     score: float | None = Field(default=None, description="length-normalised log-probability")
     language: str | None = None
+    original: str | None = Field(default=None, description="what was translated; words belong to it")
+    translated_by: str | None = Field(default=None, description="the model that translated the caption")
     words: list[Word] = []
     alternatives: list[Alternative] = []
     problem: PictureProblem | None = None
@@ -122,6 +124,7 @@ class CaptionerOffer(BaseModel):
     label: str
     about: str
     languages: list[str]
+    translations: list[str] = Field(description="languages that its English captions are translated into")
     cider: float | None
     bleu: float | None
     is_calibrated: bool

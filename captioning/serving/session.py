@@ -122,7 +122,8 @@ def _ended(captioner: Any, described: CaptionSession, place: int) -> Caption:
     shares = [*(word.probability for word in words), dict(described.choices[place])[ENDING]]
     total = sum(math.log(max(share, 1e-9)) for share in shares)
     score = total / len(shares) ** described.options.length_penalty
-    return Caption(tokenizer.decode(said), words, score, language=language)
+    made = Caption(tokenizer.decode(said), words, score, language=language)
+    return captioner.worded(made, described.options.language) if hasattr(captioner, "worded") else made
 
 
 def turned(pool: CaptionerPool, described: CaptionSession, rank: int) -> CaptionSession:
@@ -169,7 +170,7 @@ def sureness(confidence: float | None, verdict: str) -> str:
 def told(described: CaptionSession) -> str:
     """The caption and how sure it is, in one sentence."""
     caption = described.caption
-    return f"{caption.text or 'No words'}. {sureness(caption.confidence, caption.verdict)}"
+    return f"{str(caption) or 'No words'}. {sureness(caption.confidence, caption.verdict)}"
 
 
 def first_noun(caption: Caption) -> int:

@@ -28,6 +28,15 @@ def model(tmp_path):
     return folder
 
 
+def http_client():
+    """The module from which the hub's client raises what goes wrong with a request."""
+    import importlib
+
+    from huggingface_hub import utils
+
+    return getattr(utils, "httpx", None) or importlib.import_module("httpx")
+
+
 @pytest.fixture
 def online(monkeypatch):
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
@@ -105,6 +114,7 @@ def hub(monkeypatch, *files):
     listed = [SimpleNamespace(rfilename=name, size=size) for name, size in files]
     about = SimpleNamespace(sha="0123456789abcdef", siblings=listed)
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: about)
+    monkeypatch.setattr("huggingface_hub.HfApi.get_repo_discussions", lambda *_, **__: iter(()))
     fetched = []
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda name, **how: fetched.append(how) or fetched[0]["to"]
@@ -142,8 +152,34 @@ def test_a_model_of_pickles_is_refused_before_anything_is_fetched(online, monkey
     assert not fetched
 
 
+def test_of_a_model_of_pickles_what_the_hub_converted_is_taken(online, monkeypatch, model, tmp_path):
+    cache = tmp_path / "models--x" / "snapshots" / "fedcba9876543210"
+    cache.parent.mkdir(parents=True)
+    model.rename(cache)
+
+    def about(_, name, *, revision=None, **__):
+        file = "model.safetensors" if revision == "refs/pr/9" else "pytorch_model.bin"
+        commit = "fedcba9876543210" if revision else "0123456789abcdef"
+        return SimpleNamespace(sha=commit, siblings=[SimpleNamespace(rfilename=file, size=10**6)])
+
+    proposals = [
+        SimpleNamespace(num=9, author="SFconvertbot", status="open"),
+        SimpleNamespace(num=10, author="SFconvertbot", status="closed"),
+        SimpleNamespace(num=11, author="somebody", status="open"),
+    ]
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", about)
+    monkeypatch.setattr("huggingface_hub.HfApi.get_repo_discussions", lambda *_, **__: iter(proposals))
+    wanted, asked = {}, []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **how: wanted.update(how) or str(cache))
+    assert folder_of(NAME, offline=False, consent=lambda question: asked.append(question) or True) == cache
+    assert (wanted["revision"], "revision fedcba98" in asked[0]) == ("fedcba9876543210", True)
+    assert (tmp_path / "models--x" / "refs" / "main").read_text() == "fedcba9876543210"
+    with pytest.raises(BundleError, match="no weights in safetensors"):  # a revision that was named is the one taken
+        folder_of(f"{NAME}@main", offline=False, consent=lambda question: True)
+
+
 def test_without_a_network_the_sentence_says_so(online, monkeypatch):
-    import httpx
+    httpx = http_client()
 
     def unreachable(*_, **__):
         raise httpx.ConnectError("[Errno -2] Name or service not known")

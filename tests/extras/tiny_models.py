@@ -1,5 +1,6 @@
 """Tiny models of the real architectures, untrained, made from a configuration and saved to a folder."""
 
+import json
 from pathlib import Path
 
 WORDS = (
@@ -92,7 +93,71 @@ def florence_2(hf):
     return hf.Florence2ForConditionalGeneration(config), hf.Florence2Processor(images, tokenizer)
 
 
-MAKERS = {"blip": blip, "git": git, "vit-gpt2": vit_gpt2, "blip2": blip2, "florence-2": florence_2}
+def blip_vqa(hf):
+    model, processor = blip(hf)
+    return hf.BlipForQuestionAnswering(model.config), processor
+
+
+def vilt(hf):
+    names = dict(enumerate(("yes", "no", "red", "two")))
+    sizes = VISION | {"vocab_size": len(WORDS), "max_position_embeddings": 20}
+    config = hf.ViltConfig(**sizes, id2label=names, label2id={name: place for place, name in names.items()})
+    images = hf.ViltImageProcessor(size={"shortest_edge": 32}, size_divisor=8)
+    return hf.ViltForQuestionAnswering(config), hf.ViltProcessor(images, wordpieces(hf))
+
+
+MAKERS = {
+    "blip-vqa": blip_vqa,
+    "vilt": vilt,
+    "blip": blip,
+    "git": git,
+    "vit-gpt2": vit_gpt2,
+    "blip2": blip2,
+    "florence-2": florence_2,
+}
+
+
+def save_marian(folder: Path, *, codes: tuple[str, ...] = ()) -> Path:
+    """The folder of a tiny Marian model; `codes` such as >>vie<< are those of the languages that it translates into."""
+    import sentencepiece
+    import torch
+    import transformers as hf
+
+    torch.manual_seed(3)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["a man runs on the grass", "a red dog", "two cats sleep", "một người đàn ông chạy trên cỏ", "con chó đỏ"]
+    settings = {"vocab_size": 60, "hard_vocab_limit": False, "minloglevel": 3}
+    prefix = folder / "source"
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines * 20), model_prefix=str(prefix), **settings)
+    (folder / "source.vocab").unlink()
+    source = prefix.with_suffix(".model").rename(prefix.with_suffix(".spm"))
+    (folder / "target.spm").write_bytes(source.read_bytes())
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(source))
+    words = [pieces.id_to_piece(number) for number in range(3, pieces.get_piece_size())]
+    vocabulary = {word: number for number, word in enumerate(["</s>", "<unk>", *codes, *words, "<pad>"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    files = {name: str(folder / f"{name[:6]}.spm") for name in ("source_spm", "target_spm")}
+    tokenizer = hf.MarianTokenizer(**files, vocab=str(folder / "vocab.json"))
+    layer = {"layers": 1, "attention_heads": 2, "ffn_dim": 32}
+    sizes = {f"{part}_{name}": size for part in ("encoder", "decoder") for name, size in layer.items()}
+    pad = vocabulary["<pad>"]
+    ends = {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": 0}
+    config = hf.MarianConfig(vocab_size=len(vocabulary), d_model=16, max_position_embeddings=256, **sizes, **ends)
+    model = hf.MarianMTModel(config)
+    enlarge(model)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def enlarge(model) -> None:
+    """Enlarges weights, so that what is generated for different inputs differs."""
+    import torch
+
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(8)
 
 
 def save(kind: str, folder: Path) -> Path:
@@ -103,9 +168,6 @@ def save(kind: str, folder: Path) -> Path:
     torch.manual_seed(3)
     for part in MAKERS[kind](transformers):
         if isinstance(part, torch.nn.Module):
-            with torch.no_grad():
-                for weight in part.parameters():
-                    if weight.dim() > 1:
-                        weight.mul_(8)
+            enlarge(part)
         part.save_pretrained(folder / kind)
     return folder / kind

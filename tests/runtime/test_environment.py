@@ -20,8 +20,9 @@ PACKAGES = {
     "multipart": "python-multipart",
     "jwt": "PyJWT",
     "prometheus_client": "prometheus-client",
+    "espeakng_loader": "espeakng-loader",
 }  # where a module is not called like its package
-BESIDE = {"hf", "lora"}  # parts that requirements.txt leaves out
+BESIDE = {"hf", "lora", "speech"}  # parts that requirements.txt leaves out
 
 
 def sentence_about(name: str, command: str = "") -> str:

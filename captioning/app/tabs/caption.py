@@ -13,6 +13,7 @@ from captioning.app import rendering
 from captioning.app.downloads import FigureDownloads
 from captioning.app.search_controls import SearchControls
 from captioning.app.tabs.feedback import FeedbackForm
+from captioning.app.tabs.questions import QuestionForm
 from captioning.app.texts import SAY
 from captioning.app.widgets import (
     HEAVY,
@@ -77,6 +78,7 @@ class CaptionTab:
                 self._build_result()
                 with gr.Column(elem_id="more", elem_classes="of-caption", visible=False) as self._more:
                     self._build_part()
+                    self._questions = QuestionForm(self._seen, pool)
                     self._figures = FigureDownloads(self._seen)
                     self._form = FeedbackForm(self._seen, store)
         self._wire()
@@ -163,6 +165,7 @@ class CaptionTab:
             *(self._seen, self._spoken, self._answered, self._empty, self._result, self._more, self._reader),
             *(self._detail, self._stage, self._others, self._examples, self._about, self._turns, self._light),
             *(*self._edges, *self._search.parts, *self._figures.parts, *self._form.parts),
+            *self._questions.parts,
         ]
 
     def _asked(self, values: tuple[Any, ...]) -> Asked:
@@ -177,7 +180,7 @@ class CaptionTab:
     def _on_picture(self, *values: Any) -> Updates:
         """A new picture, as it is; what is wrong with it stands where its caption would."""
         path, bundle = values[:2]
-        answered = {self._answered: answer_key(bundle, path)} | self._form.fresh()
+        answered = {self._answered: answer_key(bundle, path)} | self._form.fresh() | self._questions.fresh()
         if not path:
             return answered | self._nothing(rendering.WELCOME, "")
         try:
