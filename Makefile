@@ -31,9 +31,15 @@ test-long: .venv/developer  # kill sweeps, hostile bytes, load: over an hour; wh
 	$(VENV)/python -m pytest -m slow --ignore=tests/app --ignore=tests/serving -n 2 --dist loadfile $(LONG) || failed=1; \
 	exit $$failed
 
-test-jax: .venv/developer
-	KERAS_BACKEND=jax $(VENV)/python -m pytest -n 2 -m "not slow and not gpu" tests/decoder/test_model.py tests/training/test_trainer*.py tests/runtime/test_devices.py
-	KERAS_BACKEND=jax $(VENV)/python -m pytest tests/decoder/test_search*.py -k "compiled or spelled or always_said"
+TRAINER := tests/training/test_trainer.py
+SEARCH := tests/decoder/test_search.py
+test-jax: .venv/developer  # what may differ on a second backend: the network, its training, resuming, compiled search
+	KERAS_BACKEND=jax $(VENV)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu" \
+		tests/decoder/test_model.py tests/runtime/test_devices.py tests/training/test_trainer_[ce]*.py \
+		$(TRAINER)::test_killed_and_resumed $(TRAINER)::test_the_loss_falls_and_every_epoch_has_a_row \
+		$(TRAINER)::test_the_same_seed_is_the_same_model $(TRAINER)::test_mixed_precision_keeps_float32_weights \
+		$(SEARCH)::test_the_compiled_search_finds_the_same $(SEARCH)::test_the_compiled_search_obeys_a_prefix \
+		$(SEARCH)::test_a_scripted_sentence_is_spelled
 
 test-torch: .venv/developer  # pip install torch first; its CPU build will do
 	KERAS_BACKEND=torch $(VENV)/python -m pytest -m "not slow and not gpu" tests/decoder/test_model.py tests/training/test_trainer*.py tests/decoder/test_search*.py tests/inference/test_captioner.py tests/decoder/test_ensemble.py
