@@ -54,7 +54,7 @@ class SearchControls:
     def _control(self, field: Field[Any], value: Any) -> Any:
         if field.name != "language":
             return _control(field, value)
-        offered = {"visible": len(self._languages) > 1, "info": SAY("help_language")}
+        offered: dict[str, Any] = {"visible": len(self._languages) > 1, "info": SAY("help_language")}
         return gr.Dropdown(self._languages, value=value, label=SAY("option_language"), filterable=False, **offered)
 
 

@@ -26,11 +26,11 @@ class Segment:
     @property
     def box(self) -> tuple[int, int, int, int]:
         """Left, top, width and height in pixels, as COCO has them."""
-        rows, columns = self.mask.any(axis=1).nonzero()[0], self.mask.any(axis=0).nonzero()[0]
+        rows, columns = self.mask.nonzero()
         if not len(rows):
             return 0, 0, 0, 0
-        left, top = int(columns[0]), int(rows[0])
-        return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+        left, top = int(columns.min()), int(rows.min())
+        return left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top
 
 
 class Segmenter(Protocol):
