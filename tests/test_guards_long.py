@@ -328,11 +328,8 @@ GUARDS = [
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("copy") / "project"
-    folder.mkdir()
-    for name in ("captioning", "tests", "benchmarks", "notebooks", "artifacts", "glove", "docs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
-    for path in [path for path in ROOT.iterdir() if path.is_file()]:
-        shutil.copy(path, folder)
+    left_out = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "node_modules", "dist")
+    shutil.copytree(ROOT, folder, ignore=left_out, symlinks=True)
     return folder
 
 

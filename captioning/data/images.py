@@ -28,7 +28,17 @@ LARGEST_READ = 1 << 25  # bytes that Pillow hands to its decoder at a time; of l
 
 TOO_MUCH = (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
 # all that Pillow raised for pictures with altered bytes
-DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, LookupError, TypeError, struct.error)
+DAMAGE = (
+    AssertionError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+)
 TURNED, REVERSED = (5, 6, 7, 8), (3, 4, 7, 8)  # orientations whose rows were columns; whose first row was the last
 TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

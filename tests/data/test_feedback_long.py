@@ -21,7 +21,7 @@ from tests.data.test_feedback import ROOT, SAID, WRITER, intact, picture, rows_o
 
 pytestmark = pytest.mark.slow
 
-KILLS, WRITERS, ENTRIES, TEXTS, BACKUPS = 300, 8, 1000, 10_000, 20
+KILLS, WRITERS, ENTRIES, TEXTS, BACKUPS = 100, 8, 1000, 10_000, 20
 MANY = """
 import sys
 import numpy as np

@@ -196,6 +196,11 @@ def test_transparency_is_shown_on_white():
     assert read_image(encoded(photo(), "PNG", transparency=photo().getpixel((0, 0))))[0, 0].tolist() == [255, 255, 255]
 
 
+def test_colours_by_number_without_their_table():
+    data = encoded(photo().convert("P"), "PNG").getvalue().replace(b"PLTE", b"pLTE")
+    assert reason(io.BytesIO(data)) == "truncated"
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
 @pytest.mark.parametrize("side", [41, 230])
 def test_white_comes_first_and_strips_leave_no_trace(monkeypatch, mode, side):

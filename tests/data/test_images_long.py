@@ -31,10 +31,10 @@ from pathlib import Path
 warnings.simplefilter("ignore")
 from captioning.errors import ImageError
 from captioning.data.images import read_image
-resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30,) * 2)
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 MUTATE = f"""{CHILD}
+resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30,) * 2)
 from tests.data.test_images import mutated, originals
 dice, accepted, refused, sources = random.Random(int(sys.argv[1])), 0, 0, originals()
 for number in range(int(sys.argv[2])):
@@ -50,6 +50,7 @@ for number in range(int(sys.argv[2])):
 print(accepted, refused, peak())
 """
 BOMBS = f"""{CHILD}
+resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)  # fifty threads reserve more than they use
 from concurrent.futures import ThreadPoolExecutor
 files = sorted(Path(sys.argv[1]).iterdir())
 def refuse(file):
