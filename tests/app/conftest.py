@@ -38,7 +38,7 @@ def address(bundles, tmp_path_factory):
     assert any("The app is on" in line for line in process.stdout)
     yield f"http://127.0.0.1:{port}"
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")

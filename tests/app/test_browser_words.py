@@ -28,7 +28,7 @@ def words_address(saved, tmp_path):
     assert any("The app is on" in line for line in process.stdout)
     yield f"http://127.0.0.1:{port}"
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 def test_a_translation_stands_above_its_words_and_a_question_is_answered(words_address, browser, photo):
