@@ -12,10 +12,12 @@ from captioning.app.tabs.caption import CaptionTab
 from captioning.app.tabs.compare import CompareTab
 from captioning.app.tabs.feedback import FeedbackTab
 from captioning.app.tabs.folder import FolderTab
+from captioning.app.tabs.labels import LabelsTab
 from captioning.app.tabs.model import ModelTab
 from captioning.app.texts import SAY, SCRIPTED
 from captioning.app.widgets import piece, script
 from captioning.data.feedback import FeedbackStore
+from captioning.serving.labelling import LabelService
 from captioning.serving.pool import CaptionerPool
 
 WAITING = 24  # requests that may wait; the next one is told that the app is busy
@@ -54,6 +56,9 @@ def build_page(pool: CaptionerPool, store: FeedbackStore, *, is_public: bool, ha
             if len(pool.names) > 1:
                 with gr.Tab(SAY("tab_compare")):
                     CompareTab(pool)
+            if (labelling := LabelService(pool, pool.labels_model)).models:
+                with gr.Tab(SAY("tab_labels")):
+                    LabelsTab(labelling)
             with gr.Tab(SAY("tab_captioner")):
                 model = ModelTab(pool)
             if not is_public:

@@ -11,6 +11,7 @@ PAGE = {
     "tab_batch": ("Batch", "Mehrere", "批量"),
     "tab_folder": ("Folder", "Ordner", "文件夹"),
     "tab_compare": ("Compare", "Vergleichen", "比较"),
+    "tab_labels": ("Labels", "Begriffe", "标签"),
     "tab_captioner": ("Captioner", "Modell", "模型"),
     "tab_feedback": ("Feedback", "Rückmeldungen", "反馈"),
     "picture": ("Picture", "Bild", "图片"),
@@ -31,6 +32,17 @@ PAGE = {
     "correction": ("What it should say", "Was da stehen sollte", "应该怎么写"),
     "comment": ("Comment", "Anmerkung", "备注"),
     "send": ("Send feedback", "Rückmeldung senden", "发送反馈"),
+    "labels_about": (
+        "Which of some labels fit a picture. The probabilities are shares among these labels.",
+        "Welche von mehreren Begriffen zu einem Bild passen. Die Wahrscheinlichkeiten sind Anteile unter diesen.",
+        "哪些标签适合一张图片。概率是这些标签之间的比例。",
+    ),
+    "labels_list": ("Labels, one a line", "Begriffe, einer je Zeile", "标签,每行一个"),
+    "labels_by": ("Found by", "Gefunden von", "使用的模型"),
+    "labels_chart": ("Chart", "Diagramm", "图表"),
+    "labels_find": ("Find labels", "Begriffe finden", "查找标签"),
+    "list_beings": ("People and animals", "Menschen und Tiere", "人和动物"),
+    "list_places": ("Places", "Orte", "地点"),
     "head": (
         "Choose a picture to get a caption. Press a word to see its attention: the parts of the picture that counted "
         "most.",

@@ -91,6 +91,9 @@ def add_translations(command: Parser) -> None:
         metavar="NAME",
         help="answer questions about a picture on the page: blip-vqa, vilt, blip2, a folder or a hub name",
     )
+    command.add_argument(
+        "--labels-model", default="", metavar="NAME", help="find labels on the page by clip too, a folder or a hub name"
+    )
 
 
 def add_offline(command: Parser) -> None:

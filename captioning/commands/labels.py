@@ -1,12 +1,17 @@
 """The command that finds the labels of pictures."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from captioning.commands.arguments import Command, add_bundle, add_encoder_weights, add_engine
+from captioning.commands.arguments import Command, add_bundle, add_encoder_weights, add_engine, add_offline
 from captioning.commands.loading import bundles_of, load, tell
 from captioning.errors import CaptioningError
 from captioning.runtime.flags import Parser
+
+if TYPE_CHECKING:
+    from captioning.inference.labels import Labeller, Labels
 
 LISTED = 5  # labels that are left out and named
 CHARTS = ("bar", "pie", "line")  # as in plots/charts.py, which a test compares
@@ -18,6 +23,13 @@ def _add_classify(command: Parser) -> None:
     command.add_argument("--output", type=Path, metavar="FILE", help="all labels of all pictures, as .csv or .json")
     command.add_argument("--chart", type=Path, metavar="FILE", help="a chart of one picture's five best, as .png")
     command.add_argument("--kind", default="bar", choices=CHARTS, help="kind of --chart (default: %(default)s)")
+    command.add_argument(
+        "--model", default="", metavar="NAME", help="clip, a folder or a hub name (default: the captioner itself)"
+    )
+    command.add_argument(
+        "--prompt", metavar="TEXT", help='with --model: the sentence around a label (default: "a photo of a {}")'
+    )
+    add_offline(command)
     add_bundle(command, published=False)
     add_encoder_weights(command)
     add_engine(command)
@@ -31,15 +43,7 @@ def _classify(flags: argparse.Namespace) -> int:
     if flags.chart and (flags.chart.suffix.lower() != ".png" or len(flags.images) > 1):
         raise CaptioningError("--chart draws one picture's labels into a file that ends in .png; give it that way.")
     wanted = labels.read_labels(flags.labels)
-    [folder, *others] = bundles_of(flags)
-    if others:
-        raise CaptioningError("Labels need one captioner, not an ensemble; give one --bundle.")
-    scale = labels.read_scale(folder)
-    label = labels.Labeller(load(flags), scale, wanted)
-    if label.unknown:
-        rest = ", ..." if len(label.unknown) > LISTED else ""
-        listed = ", ".join(label.unknown[:LISTED])
-        tell(f"left out, since the captioner's vocabulary lacks their words: {listed}{rest}")
+    label = _by_clip(flags, wanted) if flags.model or flags.prompt else _by_captioner(flags, wanted)
     found = {image: label(image) for image in flags.images}
     for image, each in found.items():
         print(f"{image}: {each.summary()}" if len(found) > 1 else each.summary())
@@ -55,6 +59,34 @@ def _classify(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _by_captioner(flags: argparse.Namespace, wanted: list[str]) -> "Labeller":
+    from captioning.inference import labels
+
+    [folder, *others] = bundles_of(flags)
+    if others:
+        raise CaptioningError("Labels need one captioner, not an ensemble; give one --bundle.")
+    scale = labels.read_scale(folder)
+    label = labels.Labeller(load(flags), scale, wanted)
+    if label.unknown:
+        rest = ", ..." if len(label.unknown) > LISTED else ""
+        listed = ", ".join(label.unknown[:LISTED])
+        tell(f"left out, since the captioner's vocabulary lacks their words: {listed}{rest}")
+    return label
+
+
+def _by_clip(flags: argparse.Namespace, wanted: list[str]) -> "Callable[[Path], Labels]":
+    from captioning.extras.zero_shot import PROMPT, check_prompt, load_clip
+
+    if not flags.model:
+        raise CaptioningError("--prompt is for CLIP; give --model clip too, or leave it out.")
+    if flags.bundle:
+        raise CaptioningError("--bundle and --model both name what finds the labels; give one of them.")
+    prompt = check_prompt(flags.prompt or PROMPT)
+    clip = load_clip(flags.model, offline=flags.offline)
+    directions = clip.encode(wanted, prompt)
+    return lambda image: clip.label(image, wanted, directions)
+
+
 CLASSIFY = Command(
     "classify PHOTO [PHOTO ...]",
     "find which of some labels fit a picture",
@@ -62,6 +94,7 @@ CLASSIFY = Command(
         "photo.jpg --labels dog,cat,horse",
         "photo.jpg --labels labels.txt --chart labels.png --kind pie",
         "*.jpg --labels labels.txt --output labels.csv",
+        "photo.jpg --labels labels.txt --model clip     # a published model, see docs/labels.md",
     ),
     add=_add_classify,
     run=_classify,

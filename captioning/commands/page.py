@@ -37,7 +37,7 @@ def _app(flags: argparse.Namespace) -> int:
     strict = bool(flags.bundle)
     options = {"encoder_weights": flags.encoder_weights, "engine": flags.engine}
     options |= {"captioners": flags.captioner, "offline": flags.offline}
-    options |= {"translate": flags.translate, "questions": flags.questions}
+    options |= {"translate": flags.translate, "questions": flags.questions, "labels_model": flags.labels_model}
     server.serve(folders, service, **options, feedback=flags.feedback, strict=strict)
     return 0
 

@@ -73,11 +73,11 @@ def _engine(flags: argparse.Namespace) -> dict[str, Any]:
     if flags.engine != "ray":
         if flags.replicas:
             flags.refuse("--replicas is for --engine ray")
-        more = {"translate": flags.translate, "questions": flags.questions}
+        more = {"translate": flags.translate, "questions": flags.questions, "labels_model": flags.labels_model}
         return {"engine": flags.engine, "captioners": flags.captioner, "offline": flags.offline, **more}
-    for name in ("captioner", "translate", "questions"):
+    for name in ("captioner", "translate", "questions", "labels_model"):
         if getattr(flags, name):
-            flags.refuse(f"--{name} is not for --engine ray")
+            flags.refuse(f"--{name.replace('_', '-')} is not for --engine ray")
     from captioning.serving.ray_serve import Scale, require_serve
 
     require_serve()

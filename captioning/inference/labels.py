@@ -104,12 +104,16 @@ def read_scale(folder: Path) -> LabelScale:
 def read_labels(given: str) -> list[str]:
     """The labels of a file, one a line, or of a text with commas between them; each once, in their order."""
     is_file = "," not in given or os.path.isfile(given)  # which, unlike Path's, takes a name that is too long
-    lines = _lines_of(given) if is_file else given.split(",")
+    return check_labels(_lines_of(given) if is_file else given.split(","), given[:LONGEST_LABEL])
+
+
+def check_labels(lines: Sequence[str], source: str, most: int = MOST_LABELS) -> list[str]:
+    """Labels, each once, in their order; refused where there are too few, too many, or one that is no label."""
     labels = list(dict.fromkeys(text for line in lines if (text := " ".join(line.split()))))
     if len(labels) < 2:
-        raise CaptioningError(f"{given[:LONGEST_LABEL]} has {len(labels)} different labels; expected two or more.")
-    if len(labels) > MOST_LABELS:
-        raise CaptioningError(f"{len(labels):,} labels are too many; give at most {MOST_LABELS:,}.")
+        raise CaptioningError(f"{source} has {len(labels)} different labels; expected two or more.")
+    if len(labels) > most:
+        raise CaptioningError(f"{len(labels):,} labels are too many; give at most {most:,}.")
     for label in labels:
         if len(label) > LONGEST_LABEL or not label.isprintable():
             shown = "".join(filter(str.isprintable, label[:LONGEST_LABEL]))

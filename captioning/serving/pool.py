@@ -23,6 +23,7 @@ from captioning.extras.captioners import is_model, make_ready, open_captioner, s
 from captioning.extras.questions import Answer, Answerer, check_question, load_answerer
 from captioning.extras.questions import make_ready as make_answers_ready
 from captioning.extras.translation import TranslatedCaptioner, Translator, open_translator
+from captioning.extras.zero_shot import make_ready as make_labels_ready
 from captioning.options import DecodeOptions
 from captioning.runtime.memory import resident_bytes
 from captioning.serving.offer import Offer, labels, rank, read_offer
@@ -61,6 +62,7 @@ class CaptionerPool:
         offline: bool = False,
         translate: Sequence[str] = (),
         questions: str = "",
+        labels_model: str = "",
     ) -> None:
         self._folders: dict[str, Path] = {}
         self.encoder_weights, self.engine, self._lock = encoder_weights, engine, FairLock()
@@ -85,6 +87,9 @@ class CaptionerPool:
         self._translators = [_translator_of(each, offline=offline) for each in translate]
         self.questions = questions  # the name of the model that answers them
         self._answerer: Answerer | None = None
+        self.labels_model = labels_model  # CLIP, beside the bundles, for labels
+        if labels_model:
+            make_labels_ready(labels_model, offline=offline)
         if questions:
             make_answers_ready(questions, offline=offline)
 

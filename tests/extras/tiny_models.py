@@ -106,7 +106,17 @@ def vilt(hf):
     return hf.ViltForQuestionAnswering(config), hf.ViltProcessor(images, wordpieces(hf))
 
 
+def clip(hf):
+    tokenizer = bytepieces(hf, model_max_length=20)
+    text = TEXT | {"vocab_size": len(tokenizer), "max_position_embeddings": 20, "projection_dim": 8}
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    config = hf.CLIPConfig(text_config=text | ends, vision_config=VISION | {"projection_dim": 8}, projection_dim=8)
+    images = hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=SIDE)
+    return hf.CLIPModel(config), hf.CLIPProcessor(images, tokenizer)
+
+
 MAKERS = {
+    "clip": clip,
     "blip-vqa": blip_vqa,
     "vilt": vilt,
     "blip": blip,
