@@ -11,6 +11,7 @@ PAGE = {
     "tab_batch": ("Batch", "Mehrere", "批量"),
     "tab_folder": ("Folder", "Ordner", "文件夹"),
     "tab_compare": ("Compare", "Vergleichen", "比较"),
+    "tab_segments": ("Segments", "Segmente", "分割"),
     "tab_captioner": ("Captioner", "Modell", "模型"),
     "tab_feedback": ("Feedback", "Rückmeldungen", "反馈"),
     "picture": ("Picture", "Bild", "图片"),
@@ -19,6 +20,30 @@ PAGE = {
     "turned": ("Turned clockwise by", "Im Uhrzeigersinn gedreht um", "顺时针旋转"),
     "brightness": ("Brightness", "Helligkeit", "亮度"),
     "translated_by": ("Translated from English by", "Aus dem Englischen übersetzt von", "英译模型:"),
+    "segmenter": ("Segmenter", "Segmentierer", "分割模型"),
+    "least_score": ("Least score, in percent", "Mindestwert in Prozent", "最低得分(%)"),
+    "opacity": ("Opacity of the masks, in percent", "Deckkraft der Masken in Prozent", "遮罩不透明度(%)"),
+    "segments_empty": (
+        "Choose a picture to see its segments.",
+        "Wählen Sie ein Bild, um seine Segmente zu sehen.",
+        "选择一张图片以查看其分割结果。",
+    ),
+    "segments_none": (
+        "No segment was found. A lower least score shows less certain ones.",
+        "Kein Segment gefunden. Ein kleinerer Mindestwert zeigt auch unsichere.",
+        "未找到分割区域。降低最低得分可显示不太确定的区域。",
+    ),
+    "segments_how": (
+        "Press a mask or an entry to caption it. Press an underlined word to highlight its segment.",
+        "Drücken Sie auf eine Maske oder einen Eintrag, um eine Beschreibung zu erhalten, oder auf ein unterstrichenes "
+        "Wort, um sein Segment hervorzuheben.",
+        "点击遮罩或条目即可获得描述;点击带下划线的词可突出显示其区域。",
+    ),
+    "segments_unlinked": (
+        "This captioner gives no attention, so that its words belong to no segment.",
+        "Dieses Modell gibt keine Aufmerksamkeit an, daher gehören seine Wörter zu keinem Segment.",
+        "该模型不提供注意力,因此无法将词与区域关联。",
+    ),
     "question": ("Ask about the picture", "Eine Frage zum Bild", "关于图片提问"),
     "ask": ("Ask", "Fragen", "提问"),
     "others": ("Other captions found", "Weitere Beschreibungen", "其他描述"),

@@ -77,7 +77,7 @@ def add_captioners(command: Parser) -> None:
 
 
 def add_translations(command: Parser) -> None:
-    """Languages that captions are translated into, and the model that answers questions on the page."""
+    """Languages that captions are translated into, and the models that answer questions and find segments."""
     command.add_argument(
         "--translate",
         nargs="+",
@@ -90,6 +90,13 @@ def add_translations(command: Parser) -> None:
         default="",
         metavar="NAME",
         help="answer questions about a picture on the page: blip-vqa, vilt, blip2, a folder or a hub name",
+    )
+    command.add_argument(
+        "--segments",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also a tab with segments of a picture: mask2former, detr, segformer, another of `segment --help`",
     )
 
 

@@ -37,7 +37,7 @@ def _app(flags: argparse.Namespace) -> int:
     strict = bool(flags.bundle)
     options = {"encoder_weights": flags.encoder_weights, "engine": flags.engine}
     options |= {"captioners": flags.captioner, "offline": flags.offline}
-    options |= {"translate": flags.translate, "questions": flags.questions}
+    options |= {"translate": flags.translate, "questions": flags.questions, "segments": flags.segments}
     server.serve(folders, service, **options, feedback=flags.feedback, strict=strict)
     return 0
 
@@ -50,6 +50,7 @@ APP = Command(
         "--bundle artifacts/flickr8k           # this one alone",
         "--captioner blip git                  # beside large published models, on the tab Compare",
         "--translate vi fr --questions blip-vqa  # captions in more languages, answers to questions",
+        "--segments mask2former                # objects with masks, each captioned, on the tab Segments",
         "--share                               # also a public link, behind a password that is made up",
     ),
     add=_add_app,

@@ -73,9 +73,9 @@ def _engine(flags: argparse.Namespace) -> dict[str, Any]:
     if flags.engine != "ray":
         if flags.replicas:
             flags.refuse("--replicas is for --engine ray")
-        more = {"translate": flags.translate, "questions": flags.questions}
+        more = {"translate": flags.translate, "questions": flags.questions, "segments": flags.segments}
         return {"engine": flags.engine, "captioners": flags.captioner, "offline": flags.offline, **more}
-    for name in ("captioner", "translate", "questions"):
+    for name in ("captioner", "translate", "questions", "segments"):
         if getattr(flags, name):
             flags.refuse(f"--{name} is not for --engine ray")
     from captioning.serving.ray_serve import Scale, require_serve

@@ -22,6 +22,9 @@ from captioning.errors import BundleError, CaptioningError
 from captioning.extras.captioners import is_model, make_ready, open_captioner, sentence_of, short_name
 from captioning.extras.questions import Answer, Answerer, check_question, load_answerer
 from captioning.extras.questions import make_ready as make_answers_ready
+from captioning.extras.segmentation import load_segmenter
+from captioning.extras.segmentation import make_ready as make_segments_ready
+from captioning.extras.segments import Segment, Segmenter
 from captioning.extras.translation import TranslatedCaptioner, Translator, open_translator
 from captioning.options import DecodeOptions
 from captioning.runtime.memory import resident_bytes
@@ -61,6 +64,7 @@ class CaptionerPool:
         offline: bool = False,
         translate: Sequence[str] = (),
         questions: str = "",
+        segments: Sequence[str] = (),
     ) -> None:
         self._folders: dict[str, Path] = {}
         self.encoder_weights, self.engine, self._lock = encoder_weights, engine, FairLock()
@@ -87,6 +91,10 @@ class CaptionerPool:
         self._answerer: Answerer | None = None
         if questions:
             make_answers_ready(questions, offline=offline)
+        self.segmenters = list(dict.fromkeys(segments))  # the names of the models that find segments
+        self._segmenters: dict[str, Segmenter] = {}
+        for each in self.segmenters:
+            make_segments_ready(each, offline=offline)
 
     @property
     def names(self) -> list[str]:
@@ -203,6 +211,20 @@ class CaptionerPool:
                 raise CaptioningError(
                     f"{self.questions} did not answer within {LONGEST_PUBLISHED:.0f} seconds."
                 ) from None
+
+    def segments(self, name: str, image: "np.ndarray", threshold: float) -> list[Segment]:
+        """The segments of an image by one of the `segmenters`; it is loaded when it is first asked."""
+        if name not in self.segmenters:
+            raise CaptioningError(f"No segmenter here is called {name}; choose one of {', '.join(self.segmenters)}.")
+        with self._lock:
+            if name not in self._segmenters:
+                self._segmenters[name] = load_segmenter(name, offline=True)
+            segmenter = self._segmenters[name]
+            try:
+                return _answer(lambda: segmenter.segments(image, threshold=threshold), LONGEST_PUBLISHED)
+            except TimeoutError:
+                del self._segmenters[name]
+                raise CaptioningError(f"{name} did not answer within {LONGEST_PUBLISHED:.0f} seconds.") from None
 
     def caption(self, name: str, pixels: "list[np.ndarray]", options: DecodeOptions) -> "list[Caption]":
         """The captions of a batch by the captioner of this name."""
