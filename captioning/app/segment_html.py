@@ -93,7 +93,7 @@ def _entry(seen: SegmentSession, place: int) -> str:
     if caption:
         says += f'<span class="of-segment" role="status" dir="auto">{escape(str(caption)) or "(nothing)"}</span>'
     label = f"{place + 1}, {segment.label}, {segment.score:.0%}, {share:.0%} of the picture"
-    says += f"</span><small>{share:.0%}</small>"
+    says += f'</span><small><span data-t="area">area</span> {share:.0%}</small>'
     told = f"{label}. {caption}" if caption else label
     pressed = f' data-segment="{place}" aria-pressed="{str(place == seen.chosen).lower()}"'
     return button("select", place, says, kind="line", told=told, more=pressed)

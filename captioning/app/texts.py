@@ -22,6 +22,7 @@ PAGE = {
     "translated_by": ("Translated from English by", "Aus dem Englischen übersetzt von", "英译模型:"),
     "segmenter": ("Segmenter", "Segmentierer", "分割模型"),
     "least_score": ("Least score, in percent", "Mindestwert in Prozent", "最低得分(%)"),
+    "area": ("area", "Fläche", "面积"),
     "opacity": ("Opacity of the masks, in percent", "Deckkraft der Masken in Prozent", "遮罩不透明度(%)"),
     "segments_empty": (
         "Choose a picture to see its segments.",

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".json")
 TASKS = ("instance", "panoptic", "semantic")  # as in extras/segmentation.py, which a test compares
+MODELS = "mask2former, mask2former-panoptic, maskformer, detr, segformer, a folder or a hub name"
 LONGEST = 2048  # pixels of the longer side of a picture; larger ones are reduced
 
 
 def _add_segment(command: Parser) -> None:
     add = command.add_argument
     add("images", nargs="+", type=Path, metavar="PHOTO", help="the pictures")
-    names = "mask2former, mask2former-panoptic, maskformer, detr, segformer, a folder or a hub name"
-    add("--model", default="mask2former", metavar="NAME", help=f"{names} (default: %(default)s)")
+    add("--model", default="mask2former", metavar="NAME", help=f"{MODELS} (default: %(default)s)")
     add(
         "--task",
         default="",
