@@ -16,6 +16,7 @@ from captioning.commands.models import CAPTIONERS
 from captioning.commands.page import APP
 from captioning.commands.questions import ASK
 from captioning.commands.scores import COMPARE, EVALUATE
+from captioning.commands.segments import SEGMENT
 from captioning.commands.service import SERVE
 from captioning.commands.speech import SAY
 from captioning.errors import CaptioningError
@@ -31,6 +32,7 @@ COMMANDS = (
     SAY,
     CLASSIFY,
     ASK,
+    SEGMENT,
     APP,
     CAPTIONERS,
     SERVE,

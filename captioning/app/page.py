@@ -14,6 +14,7 @@ from captioning.app.tabs.feedback import FeedbackTab
 from captioning.app.tabs.folder import FolderTab
 from captioning.app.tabs.labels import LabelsTab
 from captioning.app.tabs.model import ModelTab
+from captioning.app.tabs.segments import SegmentsTab
 from captioning.app.texts import SAY, SCRIPTED
 from captioning.app.widgets import piece, script
 from captioning.data.feedback import FeedbackStore
@@ -22,7 +23,7 @@ from captioning.serving.pool import CaptionerPool
 
 WAITING = 24  # requests that may wait; the next one is told that the app is busy
 
-LOOKS = [Path(__file__).with_name(name) for name in ("page.css", "folder.css")]
+LOOKS = [Path(__file__).with_name(name) for name in ("page.css", "folder.css", "segments.css")]
 FONT = ("ui-sans-serif", "system-ui", "sans-serif")
 THEME = gr.themes.Default(
     primary_hue="purple", secondary_hue="purple", neutral_hue="zinc", radius_size="lg", font=FONT, font_mono="monospace"
@@ -59,6 +60,9 @@ def build_page(pool: CaptionerPool, store: FeedbackStore, *, is_public: bool, ha
             if (labelling := LabelService(pool, pool.labels_model)).models:
                 with gr.Tab(SAY("tab_labels")):
                     LabelsTab(labelling)
+            if pool.segmenters:
+                with gr.Tab(SAY("tab_segments")):
+                    SegmentsTab(pool)
             with gr.Tab(SAY("tab_captioner")):
                 model = ModelTab(pool)
             if not is_public:

@@ -50,6 +50,7 @@ class Places:
     translate: Sequence[str] = ()  # languages, or LANGUAGE=MODEL
     questions: str = ""  # the model that answers them on the page
     labels_model: str = ""  # CLIP, for the labels on the page
+    segments: Sequence[str] = ()  # the models that find them on the page
     scale: "Scale | None" = None  # of the replicas on a Ray cluster; None: this process captions
 
 
@@ -125,13 +126,9 @@ def opened(places: Places, stack: contextlib.ExitStack) -> CaptionerPool:
     settings: dict[str, Any] = {"encoder_weights": places.encoder_weights, "engine": places.engine}
     if places.scale is None:
         settings |= {"captioners": places.captioners, "offline": places.offline}
-        pool = CaptionerPool(
-            places.bundles,
-            **settings,
-            translate=places.translate,
-            questions=places.questions,
-            labels_model=places.labels_model,
-        )
+        settings |= {"translate": places.translate, "questions": places.questions}
+        settings |= {"labels_model": places.labels_model, "segments": places.segments}
+        pool = CaptionerPool(places.bundles, **settings)
         server.open_first(pool, strict=places.is_strict)
         return pool
     from captioning.serving import ray_serve

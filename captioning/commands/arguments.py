@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import captioning
 from captioning.options import ENGINES, DataOptions, DecodeOptions
@@ -76,8 +77,16 @@ def add_captioners(command: Parser) -> None:
     add_offline(command)
 
 
+PAGE_MODELS = ("translate", "questions", "labels_model", "segments")  # flags of add_translations
+
+
+def page_models(flags: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for by PAGE_MODELS."""
+    return {name: getattr(flags, name) for name in PAGE_MODELS}
+
+
 def add_translations(command: Parser) -> None:
-    """Languages that captions are translated into, and the model that answers questions on the page."""
+    """Languages that captions are translated into, and the models that answer questions and find segments."""
     command.add_argument(
         "--translate",
         nargs="+",
@@ -93,6 +102,13 @@ def add_translations(command: Parser) -> None:
     )
     command.add_argument(
         "--labels-model", default="", metavar="NAME", help="find labels on the page by clip too, a folder or a hub name"
+    )
+    command.add_argument(
+        "--segments",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also a tab with segments of a picture: mask2former, detr, segformer, another of `segment --help`",
     )
 
 

@@ -9,6 +9,7 @@ from captioning.commands.arguments import (
     add_encoder_weights,
     add_engine,
     add_translations,
+    page_models,
 )
 from captioning.runtime.flags import Parser
 
@@ -37,7 +38,7 @@ def _app(flags: argparse.Namespace) -> int:
     strict = bool(flags.bundle)
     options = {"encoder_weights": flags.encoder_weights, "engine": flags.engine}
     options |= {"captioners": flags.captioner, "offline": flags.offline}
-    options |= {"translate": flags.translate, "questions": flags.questions, "labels_model": flags.labels_model}
+    options |= page_models(flags)
     server.serve(folders, service, **options, feedback=flags.feedback, strict=strict)
     return 0
 
@@ -50,6 +51,7 @@ APP = Command(
         "--bundle artifacts/flickr8k           # this one alone",
         "--captioner blip git                  # beside large published models, on the tab Compare",
         "--translate vi fr --questions blip-vqa  # captions in more languages, answers to questions",
+        "--segments mask2former                # objects with masks, each captioned, on the tab Segments",
         "--share                               # also a public link, behind a password that is made up",
     ),
     add=_add_app,

@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import captioning
-from captioning.commands.arguments import Command, add_captioners, add_encoder_weights, add_translations
+from captioning.commands.arguments import (
+    PAGE_MODELS,
+    Command,
+    add_captioners,
+    add_encoder_weights,
+    add_translations,
+    page_models,
+)
 from captioning.options import ENGINES, ServeOptions
 from captioning.runtime.flags import Parser, add_group, from_flags
 
@@ -73,9 +80,8 @@ def _engine(flags: argparse.Namespace) -> dict[str, Any]:
     if flags.engine != "ray":
         if flags.replicas:
             flags.refuse("--replicas is for --engine ray")
-        more = {"translate": flags.translate, "questions": flags.questions, "labels_model": flags.labels_model}
-        return {"engine": flags.engine, "captioners": flags.captioner, "offline": flags.offline, **more}
-    for name in ("captioner", "translate", "questions", "labels_model"):
+        return {"engine": flags.engine, "captioners": flags.captioner, "offline": flags.offline, **page_models(flags)}
+    for name in ("captioner", *PAGE_MODELS):
         if getattr(flags, name):
             flags.refuse(f"--{name.replace('_', '-')} is not for --engine ray")
     from captioning.serving.ray_serve import Scale, require_serve

@@ -22,6 +22,9 @@ from captioning.errors import BundleError, CaptioningError
 from captioning.extras.captioners import is_model, make_ready, open_captioner, sentence_of, short_name
 from captioning.extras.questions import Answer, Answerer, check_question, load_answerer
 from captioning.extras.questions import make_ready as make_answers_ready
+from captioning.extras.segmentation import load_segmenter
+from captioning.extras.segmentation import make_ready as make_segments_ready
+from captioning.extras.segments import Segment, Segmenter
 from captioning.extras.translation import TranslatedCaptioner, Translator, open_translator
 from captioning.extras.zero_shot import make_ready as make_labels_ready
 from captioning.options import DecodeOptions
@@ -63,6 +66,7 @@ class CaptionerPool:
         translate: Sequence[str] = (),
         questions: str = "",
         labels_model: str = "",
+        segments: Sequence[str] = (),
     ) -> None:
         self._folders: dict[str, Path] = {}
         self.encoder_weights, self.engine, self._lock = encoder_weights, engine, FairLock()
@@ -92,6 +96,10 @@ class CaptionerPool:
             make_labels_ready(labels_model, offline=offline)
         if questions:
             make_answers_ready(questions, offline=offline)
+        self.segmenters = list(dict.fromkeys(segments))  # the names of the models that find segments
+        self._segmenters: dict[str, Segmenter] = {}
+        for each in self.segmenters:
+            make_segments_ready(each, offline=offline)
 
     @property
     def names(self) -> list[str]:
@@ -208,6 +216,20 @@ class CaptionerPool:
                 raise CaptioningError(
                     f"{self.questions} did not answer within {LONGEST_PUBLISHED:.0f} seconds."
                 ) from None
+
+    def segments(self, name: str, image: "np.ndarray", threshold: float) -> list[Segment]:
+        """The segments of an image by one of the `segmenters`; it is loaded when it is first asked."""
+        if name not in self.segmenters:
+            raise CaptioningError(f"No segmenter here is called {name}; choose one of {', '.join(self.segmenters)}.")
+        with self._lock:
+            if name not in self._segmenters:
+                self._segmenters[name] = load_segmenter(name, offline=True)
+            segmenter = self._segmenters[name]
+            try:
+                return _answer(lambda: segmenter.segments(image, threshold=threshold), LONGEST_PUBLISHED)
+            except TimeoutError:
+                del self._segmenters[name]
+                raise CaptioningError(f"{name} did not answer within {LONGEST_PUBLISHED:.0f} seconds.") from None
 
     def caption(self, name: str, pixels: "list[np.ndarray]", options: DecodeOptions) -> "list[Caption]":
         """The captions of a batch by the captioner of this name."""

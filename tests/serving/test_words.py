@@ -114,7 +114,9 @@ def test_a_question_is_answered_on_the_page(words, photo):
         return build_page(pool, FeedbackStore(f"{photo}.db"), is_public=False)
 
     def boxes(pool):
-        return [block for block in asyncio.run(build(pool)).blocks.values() if block.elem_id == "questions"]
+        names = [block.elem_id for block in asyncio.run(build(pool)).blocks.values()]
+        assert "segmented" not in names  # no segmenter was named
+        return [name for name in names if name == "questions"]
 
     assert len(boxes(words)) == 1
     words.questions = ""
