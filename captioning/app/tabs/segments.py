@@ -14,7 +14,6 @@ from captioning.serving.session import explained
 
 SCORE, OPACITY = 50, 50  # percent
 SCRIPT = PRESS + script("segments")
-OPAQUE = "percent => { document.body.style.setProperty('--mask', percent / 100); }"
 
 Updates = dict[Any, Any]
 
@@ -44,7 +43,7 @@ class SegmentsTab:
             with gr.Column(min_width=300):
                 self._stage = piece(script=SCRIPT, elem_id="masks")
                 self._panel = piece(segment_html.EMPTY, script=SCRIPT, elem_id="segment-list")
-        opacity.input(None, opacity, js=OPAQUE, queue=False, **QUIET)
+        opacity.input(None, opacity, js=script("opacity"), queue=False, **QUIET)
         self._wire()
 
     def _wire(self) -> None:

@@ -1,0 +1,1 @@
+percent => { document.body.style.setProperty('--mask', percent / 100); }
