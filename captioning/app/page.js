@@ -104,6 +104,8 @@
       turn(state);
       if (state === 'busy') requestAnimationFrame(() => document.querySelector('#state').scrollIntoView({block: 'nearest'}));
     },
+    // How opaque the masks of segments are, in percent.
+    cover: percent => document.body.style.setProperty('--mask', percent / 100),
     // The answer belongs to one picture and one captioner; while others are chosen, theirs is still to come.
     end: (picture, bundle, answered) => {
       if (answered === `${bundle} ${picture?.path ?? ''}`) turn('');

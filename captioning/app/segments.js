@@ -19,6 +19,6 @@ element.addEventListener('click', event => {
   trigger('select', {value: [share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)]});
 });
 watch('value', () => {
-  if (element.querySelector('.ground')) return;
+  if (element.querySelector('.ground')) return element.scrollIntoView({block: 'nearest'});
   light(element.querySelector('[data-chosen]')?.dataset.chosen ?? null);
 });

@@ -1,5 +1,6 @@
 """The tab on which the segments of a picture are found, captioned and linked to the words of its caption."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,7 @@ from captioning.serving.session import explained
 
 SCORE, OPACITY = 50, 50  # percent
 SCRIPT = PRESS + script("segments")
+OPAQUE = "percent => captioning.cover(percent)"
 
 Updates = dict[Any, Any]
 
@@ -32,10 +34,9 @@ class SegmentsTab:
                     elem_id="segmented-photo",
                     alt_text="the picture that is segmented",
                 )
-                several = len(pool.segmenters) > 1
-                first = pool.segmenters[0]
+                names = [(Path(name).name, name) for name in pool.segmenters]
                 self._segmenter = gr.Dropdown(
-                    pool.segmenters, value=first, label=SAY("segmenter"), visible=several, filterable=False
+                    names, value=names[0][1], label=SAY("segmenter"), visible=len(names) > 1, filterable=False
                 )
                 self._bundle = captioner_choice(pool)
                 self._score = gr.Slider(0, 100, SCORE, step=5, label=SAY("least_score"), buttons=[])
