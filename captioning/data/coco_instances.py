@@ -116,18 +116,23 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
 def _images(path: Path, entries: list[Any], folder: Path) -> dict[int, tuple[Path, int, int]]:
     found: dict[int, tuple[Path, int, int]] = {}
     for entry in entries:
-        wanted = ("id", "file_name", "height", "width")
-        number, name, height, width = map(entry.get, wanted) if isinstance(entry, dict) else (None,) * 4
-        numbers = all(type(each) is int for each in (number, height, width))
-        if not numbers or not isinstance(name, str) or not name or "\0" in name or number in found:
+        if not _is_image(entry) or entry["id"] in found:
             raise DataError(f"{path} has an image without an own id, file_name, height and width ({str(entry)[:80]}).")
+        name, height, width = entry["file_name"], entry["height"], entry["width"]
         if min(height, width) < 1 or height * width > PIXELS:
             raise DataError(f"{path}: {name} has {width} x {height} pixels, which no picture has; correct it.")
         parts = Path(name)
         if parts.is_absolute() or ".." in parts.parts:
             raise DataError(f"{path}: {name} is outside the pictures' folder; name pictures within {folder}.")
-        found[number] = folder / parts, height, width
+        found[entry["id"]] = folder / parts, height, width
     return found
+
+
+def _is_image(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not all(type(entry.get(name)) is int for name in ("id", "height", "width")):
+        return False
+    name = entry.get("file_name")
+    return isinstance(name, str) and bool(name) and "\0" not in name
 
 
 def _instance(

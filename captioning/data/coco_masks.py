@@ -39,13 +39,19 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
         counts = _counts(segmentation["counts"], height * width)
         values = np.arange(len(counts)) % 2 == 1
         return np.repeat(values, counts).reshape(width, height).T
-    from PIL import Image, ImageDraw
+    return np.any([_fill(np.array(corners, float).reshape(-1, 2), height, width) for corners in segmentation], axis=0)
 
-    picture = Image.new("1", (width, height))
-    draw = ImageDraw.Draw(picture)
-    for corners in segmentation:  # a corner at 0 is the edge of the picture, not the middle of its first pixel
-        draw.polygon([(x - 0.5, y - 0.5) for x, y in zip(corners[::2], corners[1::2], strict=True)], fill=1)
-    return np.array(picture)
+
+def _fill(corners: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The pixels whose middle is inside a polygon: left of it are an odd number of its edges."""
+    edges = np.zeros((height, width + 1), np.int32)
+    middles = np.arange(height) + 0.5
+    for (x, y), (end_x, end_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        rows = np.flatnonzero((middles >= min(y, end_y)) & (middles < max(y, end_y)))
+        if len(rows):
+            crossed = x + (middles[rows] - y) * (end_x - x) / (end_y - y)
+            edges[rows, np.clip(np.ceil(crossed - 0.5), 0, width).astype(int)] += 1
+    return edges[:, :width].cumsum(axis=1) % 2 == 1
 
 
 def _check_polygon(corners: Any, height: int, width: int) -> None:

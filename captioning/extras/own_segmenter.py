@@ -71,7 +71,9 @@ def build_network(config: SegmenterConfig) -> "keras.Model":
         layers.Conv2D(1, 1, name="centres")(level),
         layers.Conv2D(2, 1, name="offsets")(level),
     ]
-    return keras.Model(inputs, outputs, name="segmenter")
+    network = keras.Model(inputs, outputs, name="segmenter")
+    network.jit_compile = keras.backend.backend() == "jax"  # on TensorFlow it takes half a minute to begin
+    return network
 
 
 def _convolve(level: Any, width: int, name: str, *, kernel: int = 3, strides: int = 1) -> Any:
@@ -116,7 +118,9 @@ def save_segmenter(folder: Path, network: "keras.Model", config: SegmenterConfig
     """Writes the weights, then segmenter.json with their SHA-256."""
     folder.mkdir(parents=True, exist_ok=True)
     saved = folder / f"new.{WEIGHTS}"
-    network.save_weights(saved)
+    plain = build_network(config)  # without an optimizer, whose variables Keras would save too
+    plain.set_weights(network.get_weights())
+    plain.save_weights(saved)
     data = saved.read_bytes()
     saved.unlink()
     with atomic_file(folder / WEIGHTS) as file:
@@ -160,7 +164,12 @@ def _read_config(folder: Path) -> tuple[SegmenterConfig, str]:
         names, widths, size = entries["categories"], entries["widths"], entries["image_size"]
         if record["format"] != FORMAT or not isinstance(digest, str) or len(text) > LONGEST_TEXT:
             raise ValueError(f"its format is {str(record['format'])[:20]}, {FORMAT} was expected")
-        if not names or not all(isinstance(name, str) for name in names) or len(names) > 10_000:
+        if (
+            not isinstance(names, list)
+            or not names
+            or not all(isinstance(name, str) for name in names)
+            or len(names) > 10_000
+        ):
             raise ValueError("its categories are not a list of names")
         if size not in SIZES or len(widths) != 4 or not all(type(w) is int and 0 < w <= 2048 for w in widths):
             raise ValueError("its image_size or widths are not those of a network")

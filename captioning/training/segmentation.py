@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -93,7 +93,7 @@ class Training:
     def __init__(self, config: SegmenterConfig, options: SegmentOptions, checkpoint: Path) -> None:
         self.config, self.options, self.checkpoint = config, options, checkpoint
         self.progress = Progress()
-        self.recipe = {"config": asdict(config), "options": asdict(replace(options, epochs=options.epochs))}
+        self.recipe = {"config": asdict(config), "options": asdict(options)}
         self.network = seeded_network(config, options.seed)
         self.parameters = self.network.count_params()
 
@@ -110,7 +110,7 @@ class Training:
         )
         optimizer = keras.optimizers.AdamW(rate, weight_decay=DECAY, clipnorm=5.0)
         optimizer.build(self.network.trainable_variables)
-        self.network.compile(optimizer, loss=losses())
+        self.network.compile(optimizer, loss=losses(), jit_compile=keras.backend.backend() == "jax")
 
     @property
     def variables(self) -> list[Any]:

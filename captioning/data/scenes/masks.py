@@ -54,7 +54,8 @@ def write_masks(folder: Path) -> Path:
         raise DataError(f"{recipe} is missing, so {folder} is not a drawn data set; create it with write_scenes first.")
     drawn = json.loads(recipe.read_text(encoding="utf-8"))
     names = [f"Images/{split}_{number:05d}.jpg" for split, size in drawn["sizes"].items() for number in range(size)]
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for index, name in enumerate(tqdm(names, desc="Drawing masks", unit="scene", leave=False, disable=None)):
         images.append({"id": index + 1, "file_name": name, "height": SIDE, "width": SIDE})
         for noun, mask in scene_masks(drawn["seed"], index):
