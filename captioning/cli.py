@@ -16,6 +16,7 @@ from captioning.commands.models import CAPTIONERS
 from captioning.commands.page import APP
 from captioning.commands.questions import ASK
 from captioning.commands.scores import COMPARE, EVALUATE
+from captioning.commands.segment_training import SEGMENT_TRAIN
 from captioning.commands.segments import SEGMENT
 from captioning.commands.service import SERVE
 from captioning.commands.speech import SAY
@@ -26,6 +27,7 @@ from captioning.runtime.flags import Parser
 # in order of use
 COMMANDS = (
     TRAIN,
+    SEGMENT_TRAIN,
     CAPTION,
     UNDO,
     ATTENTION,

@@ -1,7 +1,7 @@
-"""Charts of probabilities over labels: bars, a pie, a line."""
+"""Charts: probabilities over labels as bars, a pie or a line, and the losses of a training."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -68,3 +68,25 @@ def _short(label: str) -> str:
 
 def _plain(text: str) -> str:
     return text.replace("$", r"\$")  # which begins a formula otherwise
+
+
+def losses_png(history: Sequence[Mapping[str, float]]) -> bytes:
+    """The losses of training and of held-out pictures, epoch by epoch."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    epochs = [row["epoch"] for row in history]
+    for name, colour, label in (("loss", COLOURS[1], "training"), ("held_out_loss", COLOURS[3], "held out")):
+        axes.plot(epochs, [row[name] for row in history], "o-", color=colour, label=label, markersize=3)
+    axes.set_ylabel("loss")
+    axes.set_xlabel("epoch")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, format="png")
+    return png(Image.open(drawn).convert("RGB"))

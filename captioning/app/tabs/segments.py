@@ -44,7 +44,7 @@ class SegmentsTab:
             with gr.Column(min_width=300):
                 self._stage = piece(script=SCRIPT, elem_id="masks")
                 self._panel = piece(segment_html.EMPTY, script=SCRIPT, elem_id="segment-list")
-        opacity.input(None, opacity, js=script("opacity"), queue=False, **QUIET)
+        opacity.input(None, opacity, js=OPAQUE, queue=False, **QUIET)
         self._wire()
 
     def _wire(self) -> None:

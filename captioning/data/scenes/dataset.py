@@ -15,8 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from captioning.data.scenes.backdrops import paint_backdrop
-from captioning.data.scenes.staging import Box, arrange
-from captioning.data.scenes.stories import KINDS, Actor, invent_story, plural_garment, write_captions
+from captioning.data.scenes.staging import Box, Placed, arrange
+from captioning.data.scenes.stories import KINDS, Actor, Story, invent_story, plural_garment, write_captions
 from captioning.errors import DataError
 
 SIZES: Mapping[str, int] = MappingProxyType({"train": 2000, "dev": 200, "test": 200})
@@ -42,19 +42,35 @@ class Scene:
     objects: tuple[SceneObject, ...]
 
 
-def draw_scene(seed: int, index: int) -> Scene:
-    """The scene with this index in the data set of this seed."""
+@dataclass(frozen=True)
+class SceneSet:
+    """A painted backdrop and the placed figures of a story, before they are painted."""
+
+    rng: Random
+    story: Story
+    canvas: Image.Image
+    placed: list[Placed]
+
+
+def set_scene(seed: int, index: int) -> SceneSet:
+    """What the scene with this index is drawn from."""
     random = Random(f"{seed}/{index}")
     story = invent_story(random)
     canvas = Image.new("RGB", (SIDE * SUPERSAMPLING, SIDE * SUPERSAMPLING))
     paint_backdrop(canvas, story.place, random)
-    placed = arrange(story, random)
-    for figure in placed:
-        figure.paint(canvas)
+    return SceneSet(random, story, canvas, arrange(story, random))
+
+
+def draw_scene(seed: int, index: int) -> Scene:
+    """The scene with this index in the data set of this seed."""
+    scene = set_scene(seed, index)
+    for figure in scene.placed:
+        figure.paint(scene.canvas)
     objects = tuple(
-        SceneObject(figure.actor.noun, figure.actor.colour, names_of(figure.actor), figure.box) for figure in placed
+        SceneObject(figure.actor.noun, figure.actor.colour, names_of(figure.actor), figure.box)
+        for figure in scene.placed
     )
-    return Scene(canvas.reduce(SUPERSAMPLING), write_captions(story, random), objects)
+    return Scene(scene.canvas.reduce(SUPERSAMPLING), write_captions(scene.story, scene.rng), objects)
 
 
 def names_of(actor: Actor) -> tuple[str, ...]:
@@ -132,7 +148,7 @@ def foreign_entry(folder: Path) -> str:
         return folder.name if folder.exists() else ""
     entries = {str(path.relative_to(folder)) for path in folder.rglob("*")}
     if "scenes.json" in entries:
-        made = re.compile(r"Images|metadata\.jsonl|scenes\.json|Images[/\\]\w+_\d{5,}\.jpg")
+        made = re.compile(r"Images|instances\.json|metadata\.jsonl|scenes\.json|Images[/\\]\w+_\d{5,}\.jpg")
         entries = {entry for entry in entries if not made.fullmatch(entry)}
     return min(entries, default="")
 

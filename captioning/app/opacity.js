@@ -1,1 +1,0 @@
-percent => { document.body.style.setProperty('--mask', percent / 100); }
