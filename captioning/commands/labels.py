@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from captioning.commands.arguments import Command, add_bundle, add_encoder_weights, add_engine, add_offline
 from captioning.commands.loading import bundles_of, load, tell
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, ImageError
 from captioning.runtime.flags import Parser
 
 if TYPE_CHECKING:
@@ -44,19 +44,24 @@ def _classify(flags: argparse.Namespace) -> int:
         raise CaptioningError("--chart draws one picture's labels into a file that ends in .png; give it that way.")
     wanted = labels.read_labels(flags.labels)
     label = _by_clip(flags, wanted) if flags.model or flags.prompt else _by_captioner(flags, wanted)
-    found = {image: label(image) for image in flags.images}
-    for image, each in found.items():
-        print(f"{image}: {each.summary()}" if len(found) > 1 else each.summary())
+    found = {}
+    for image in flags.images:
+        try:
+            each = found[image] = label(image)
+        except ImageError as error:
+            tell(str(error))
+            continue
+        print(f"{image}: {each.summary()}" if len(flags.images) > 1 else each.summary())
         print(*(f"  {one.probability:6.1%}  {one.text}" for one in each.top), sep="\n")
     if flags.output:
         atomic_write(flags.output, label_files.text_of(found, flags.output.suffix.lower()))
-    if flags.chart:
+    if flags.chart and found:
         from captioning.plots.charts import chart_png
 
         top = found[flags.images[0]].top
         names, shares = [each.text for each in top], [each.probability for each in top]
         atomic_write(flags.chart, chart_png(names, shares, kind=flags.kind, title=flags.images[0].name))
-    return 0
+    return 0 if len(found) == len(flags.images) else 1
 
 
 def _by_captioner(flags: argparse.Namespace, wanted: list[str]) -> "Labeller":

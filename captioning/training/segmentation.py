@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import keras
 
 CHECKPOINT = "checkpoint.npz"
+CATEGORY_WEIGHT, OBJECT_WEIGHT = 3.0, 4.0  # of the categories; of a cell with an object beside one without
 CENTRE_WEIGHT, OFFSET_WEIGHT = 100.0, 10.0
 DECAY = 1e-3
 LOWEST_SCORE = 0.05  # of a segment that counts for the AP
@@ -184,8 +185,13 @@ def seeded_network(config: SegmenterConfig, seed: int) -> "keras.Model":
 
 def losses() -> list[Any]:
     """Of the categories, the centres and the offsets; the last counts cells of objects alone."""
-    import keras
     from keras import ops
+
+    def of_categories(wanted: Any, given: Any) -> Any:
+        apart = ops.sparse_categorical_crossentropy(wanted, given, from_logits=True)
+        return CATEGORY_WEIGHT * ops.mean(
+            apart * (1.0 + (OBJECT_WEIGHT - 1.0) * ops.cast(wanted > 0, apart.dtype)), (1, 2)
+        )
 
     def of_centres(wanted: Any, given: Any) -> Any:
         return CENTRE_WEIGHT * ops.mean(ops.square(wanted - given), axis=(1, 2, 3))
@@ -195,7 +201,7 @@ def losses() -> list[Any]:
         apart = ops.sum(ops.abs(wanted[..., :2] - given) * inside, axis=(1, 2, 3))
         return OFFSET_WEIGHT * apart / (1.0 + ops.sum(inside, axis=(1, 2, 3)))
 
-    return [keras.losses.SparseCategoricalCrossentropy(from_logits=True), of_centres, of_offsets]
+    return [of_categories, of_centres, of_offsets]
 
 
 def score(segmenter: OwnSegmenter, pictures: Sequence[Picture]) -> MaskScores:
