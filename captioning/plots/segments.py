@@ -48,13 +48,13 @@ def edge(mask: np.ndarray, width: int = 1) -> np.ndarray:
     return mask & ~inner
 
 
-def overlaid(image: np.ndarray, segments: Sequence[Shown], opacity: float = OPACITY) -> np.ndarray:
+def overlaid(image: np.ndarray, masks: Sequence[np.ndarray], opacity: float = OPACITY) -> np.ndarray:
     """The picture (H, W, 3) under the masks, the largest first; their edges are drawn in full colour."""
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}; expected a number from 0 to 1")
     drawn = image.astype("float32")
-    for place in sorted(range(len(segments)), key=lambda place: -int(segments[place].mask.sum())):
-        mask, colour = segments[place].mask, np.array(colour_of(place), "float32")
+    for place in sorted(range(len(masks)), key=lambda place: -int(masks[place].sum())):
+        mask, colour = masks[place], np.array(colour_of(place), "float32")
         drawn[mask] = (1 - opacity) * drawn[mask] + opacity * colour
         drawn[edge(mask, max(1, min(image.shape[:2]) // 250))] = colour
     return np.rint(drawn).astype("uint8")
@@ -79,7 +79,9 @@ def segments_png(
     words: Sequence[Sequence[str]] = (),
 ) -> bytes:
     """The picture with its segments and a legend; with captions of the picture and of each segment, and its words."""
-    picture = scaled(overlaid(image, segments, opacity), WIDE, TALL)
+    plain = scaled(image, WIDE, TALL)
+    masks = [_resized(segment.mask, plain.size) for segment in segments]
+    picture = Image.fromarray(overlaid(np.asarray(plain), masks, opacity))
     for place, segment in enumerate(segments):
         across, down = middle(segment.mask)
         _numbered(picture, place, across * picture.width, down * picture.height)
@@ -93,6 +95,11 @@ def segments_png(
         entries.insert(0, paragraph(words_of(caption), font_for(caption, FONT), width=width))
     legend = grid(entries, 1, gap=(0, 10))
     return png(framed(grid([picture, legend], 2 if beside else 1, gap=(20, 16))))
+
+
+def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask at this width and height."""
+    return np.asarray(Image.fromarray(mask.astype("uint8")).resize(size, Image.Resampling.NEAREST)) > 0
 
 
 def _numbered(picture: Block, place: int, across: float, down: float) -> None:

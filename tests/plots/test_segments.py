@@ -21,17 +21,17 @@ def small(monkeypatch):
 
 
 def test_a_mask_has_its_opacity_and_its_edge_the_full_colour():
-    drawn = overlaid(WHITE, [DOG], 0.25)
+    drawn = overlaid(WHITE, [DOG.mask], 0.25)
     colour = np.array(colour_of(0))
     assert drawn[30, 5] == pytest.approx(0.75 * 255 + 0.25 * colour, abs=1)
     assert (drawn[30, 39] == colour).all()
     assert (drawn[:, 40:] == 255).all()
-    assert (overlaid(WHITE, [DOG], 0)[30, 5] == 255).all()
-    assert (overlaid(WHITE, [DOG], 1)[30, 5] == colour).all()
+    assert (overlaid(WHITE, [DOG.mask], 0)[30, 5] == 255).all()
+    assert (overlaid(WHITE, [DOG.mask], 1)[30, 5] == colour).all()
 
 
 def test_a_small_segment_lies_above_a_large_one():
-    drawn = overlaid(WHITE, [DOG, SKY], 1.0)
+    drawn = overlaid(WHITE, [DOG.mask, SKY.mask], 1.0)
     assert (drawn[30, 5] == colour_of(0)).all()
     assert (drawn[30, 60] == colour_of(1)).all()
 
@@ -39,7 +39,7 @@ def test_a_small_segment_lies_above_a_large_one():
 @pytest.mark.parametrize("opacity", [-0.1, 1.1, float("nan")])
 def test_an_opacity_out_of_range_is_refused(opacity):
     with pytest.raises(ValueError, match="from 0 to 1"):
-        overlaid(WHITE, [DOG], opacity)
+        overlaid(WHITE, [DOG.mask], opacity)
 
 
 def test_colours_repeat_after_eight():
