@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import keras
 
 CHECKPOINT = "checkpoint.npz"
-CENTRE_WEIGHT, OFFSET_WEIGHT = 100.0, 10.0
+CENTRE_WEIGHT, OFFSET_WEIGHT = 50.0, 5.0
 DECAY = 1e-3
 LOWEST_SCORE = 0.05  # of a segment that counts for the AP
 
@@ -184,8 +184,13 @@ def seeded_network(config: SegmenterConfig, seed: int) -> "keras.Model":
 
 def losses() -> list[Any]:
     """Of the categories, the centres and the offsets; the last counts cells of objects alone."""
-    import keras
     from keras import ops
+
+    def of_categories(wanted: Any, given: Any) -> Any:
+        wanted = ops.reshape(ops.cast(wanted, "int32"), ops.shape(given)[:-1])
+        lost = -ops.sum(ops.one_hot(wanted, given.shape[-1]) * ops.log_softmax(given), axis=-1)
+        inside = ops.cast(wanted > 0, lost.dtype)  # else the background, most of a picture, drowns the categories
+        return ops.mean(lost, axis=(1, 2)) + ops.sum(lost * inside, axis=(1, 2)) / (1.0 + ops.sum(inside, axis=(1, 2)))
 
     def of_centres(wanted: Any, given: Any) -> Any:
         return CENTRE_WEIGHT * ops.mean(ops.square(wanted - given), axis=(1, 2, 3))
@@ -195,7 +200,7 @@ def losses() -> list[Any]:
         apart = ops.sum(ops.abs(wanted[..., :2] - given) * inside, axis=(1, 2, 3))
         return OFFSET_WEIGHT * apart / (1.0 + ops.sum(inside, axis=(1, 2, 3)))
 
-    return [keras.losses.SparseCategoricalCrossentropy(from_logits=True), of_centres, of_offsets]
+    return [of_categories, of_centres, of_offsets]
 
 
 def score(segmenter: OwnSegmenter, pictures: Sequence[Picture]) -> MaskScores:
