@@ -128,7 +128,7 @@ def _images(path: Path, entries: list[Any], folder: Path) -> dict[int, tuple[Pat
     return found
 
 
-def _is_image(entry: Any) -> bool:
+def _is_image(entry: object) -> bool:
     if not isinstance(entry, dict) or not all(type(entry.get(name)) is int for name in ("id", "height", "width")):
         return False
     name = entry.get("file_name")
@@ -136,7 +136,7 @@ def _is_image(entry: Any) -> bool:
 
 
 def _instance(
-    place: str, entry: Any, sizes: Mapping[int, tuple[Path, int, int]], categories: Mapping[int, str]
+    place: str, entry: object, sizes: Mapping[int, tuple[Path, int, int]], categories: Mapping[int, str]
 ) -> tuple[int, Instance]:
     if not isinstance(entry, dict):
         raise DataError(f"{place} is not an object of JSON; COCO has image_id, category_id and segmentation there.")
@@ -153,5 +153,5 @@ def _instance(
     return image, Instance(categories[category], segmentation, height, width)
 
 
-def _name(entry: Any, number: int) -> str:
+def _name(entry: object, number: int) -> str:
     return str(entry.get("id", number))[:40] if isinstance(entry, dict) else str(number)

@@ -19,7 +19,7 @@ def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
     return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": counts}
 
 
-def check_mask(segmentation: Any, height: int, width: int) -> None:
+def check_mask(segmentation: object, height: int, width: int) -> None:
     """Raises ValueError, which says what is wrong, where a segmentation is no mask of such a picture."""
     if isinstance(segmentation, dict):
         if segmentation.get("size") != [height, width]:
@@ -54,7 +54,7 @@ def _fill(corners: np.ndarray, height: int, width: int) -> np.ndarray:
     return edges[:, :width].cumsum(axis=1) % 2 == 1
 
 
-def _check_polygon(corners: Any, height: int, width: int) -> None:
+def _check_polygon(corners: object, height: int, width: int) -> None:
     if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2 or len(corners) > MOST_CORNERS:
         raise ValueError("a polygon of it is not a list of at least three corners x, y")
     if not all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in corners):
@@ -65,7 +65,7 @@ def _check_polygon(corners: Any, height: int, width: int) -> None:
         raise ValueError(f"its polygon leaves the picture, which has {width} x {height} pixels")
 
 
-def _counts(counts: Any, pixels: int) -> Sequence[int]:
+def _counts(counts: object, pixels: int) -> Sequence[int]:
     if isinstance(counts, str):
         counts = _from_text(counts)
     if not isinstance(counts, list) or not all(type(each) is int and each >= 0 for each in counts):

@@ -76,7 +76,9 @@ def build_network(config: SegmenterConfig) -> "keras.Model":
     return network
 
 
-def _convolve(level: Any, width: int, name: str, *, kernel: int = 3, strides: int = 1) -> Any:
+def _convolve(
+    level: "keras.KerasTensor", width: int, name: str, *, kernel: int = 3, strides: int = 1
+) -> "keras.KerasTensor":
     from keras import layers
 
     level = layers.Conv2D(width, kernel, strides, padding="same", use_bias=False, name=name)(level)

@@ -9,7 +9,7 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,7 @@ from captioning.extras.segments import Segment, Segmenter, is_own
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import BaseImageProcessor, PreTrainedModel
+    from transformers.utils import ModelOutput
 
 LONGEST = 1024  # pixels of the longer side of the masks that a model computes
 DEFAULT = "mask2former"
@@ -102,7 +103,9 @@ class PublishedModel:
     def _label(self, number: int) -> str:
         return str(self.model.config.id2label.get(number, number))
 
-    def _instance(self, outputs: Any, size: tuple[int, int], threshold: float) -> list[tuple[int, float, np.ndarray]]:
+    def _instance(
+        self, outputs: "ModelOutput", size: tuple[int, int], threshold: float
+    ) -> list[tuple[int, float, np.ndarray]]:
         [found] = self.processor.post_process_instance_segmentation(  # type: ignore[attr-defined]
             outputs, threshold=threshold, target_sizes=[size], return_binary_maps=True
         )
@@ -110,14 +113,18 @@ class PublishedModel:
         masks = found["segmentation"].cpu().numpy() > 0 if about else ()  # one for each, which may overlap
         return [(one["label_id"], one["score"], mask) for one, mask in zip(about, masks, strict=True)]
 
-    def _panoptic(self, outputs: Any, size: tuple[int, int], threshold: float) -> list[tuple[int, float, np.ndarray]]:
+    def _panoptic(
+        self, outputs: "ModelOutput", size: tuple[int, int], threshold: float
+    ) -> list[tuple[int, float, np.ndarray]]:
         [found] = self.processor.post_process_panoptic_segmentation(  # type: ignore[attr-defined]
             outputs, threshold=threshold, target_sizes=[size], label_ids_to_fuse=set()
         )
         where = found["segmentation"].cpu().numpy()
         return [(one["label_id"], one["score"], where == one["id"]) for one in found["segments_info"]]
 
-    def _semantic(self, outputs: Any, size: tuple[int, int], threshold: float) -> list[tuple[int, float, np.ndarray]]:
+    def _semantic(
+        self, outputs: "ModelOutput", size: tuple[int, int], threshold: float
+    ) -> list[tuple[int, float, np.ndarray]]:
         """One segment for each class; its score is the mean probability of the class over its pixels."""
         import torch
 
@@ -130,7 +137,7 @@ class PublishedModel:
         return [(label, float(shares[label][mask].mean()), mask.cpu().numpy()) for label, mask in masks]
 
 
-def class_shares(outputs: Any) -> "Tensor":
+def class_shares(outputs: "ModelOutput") -> "Tensor":
     """The probability of every class at every place, (classes, rows, columns); they sum to one."""
     import torch
 
@@ -141,14 +148,14 @@ def class_shares(outputs: Any) -> "Tensor":
     return shares / shares.sum(0, keepdim=True).clamp_min(1e-9)
 
 
-def _to_float(outputs: Any) -> None:
+def _to_float(outputs: "ModelOutput") -> None:
     """Half precision, which the processors do not compute with on every device, becomes single precision."""
     for name, value in list(outputs.items()):
         if hasattr(value, "float"):
             outputs[name] = value.float()
 
 
-def _logits(outputs: Any) -> "list[Tensor]":
+def _logits(outputs: "ModelOutput") -> "list[Tensor]":
     return [value for name, value in outputs.items() if "logits" in name or name == "pred_masks"]
 
 

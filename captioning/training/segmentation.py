@@ -1,7 +1,7 @@
 """Trains a segmenter on pictures with masks, and scores it on pictures that were held out."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from captioning.data.coco_instances import Picture, read_instances
+from captioning.data.coco_instances import Instance, Picture, read_instances
 from captioning.data.images import read_image
 from captioning.errors import StorageError, TrainingError
 from captioning.evaluation.mask_ap import MaskScores, mask_ap
 from captioning.extras.own_segmenter import OwnSegmenter, SegmenterConfig, build_network, save_segmenter
-from captioning.extras.segments import OWN
+from captioning.extras.segments import OWN, Segment
 from captioning.plots.charts import losses_png
 from captioning.runtime import strict_json
 from captioning.runtime.files import atomic_write, exclusive_lock
@@ -187,16 +187,16 @@ def losses() -> list[Any]:
     """Of the categories, the centres and the offsets; the last counts cells of objects alone."""
     from keras import ops
 
-    def of_categories(wanted: Any, given: Any) -> Any:
+    def of_categories(wanted: "keras.KerasTensor", given: "keras.KerasTensor") -> "keras.KerasTensor":
         apart = ops.sparse_categorical_crossentropy(wanted, given, from_logits=True)
         return CATEGORY_WEIGHT * ops.mean(
             apart * (1.0 + (OBJECT_WEIGHT - 1.0) * ops.cast(wanted > 0, apart.dtype)), (1, 2)
         )
 
-    def of_centres(wanted: Any, given: Any) -> Any:
+    def of_centres(wanted: "keras.KerasTensor", given: "keras.KerasTensor") -> "keras.KerasTensor":
         return CENTRE_WEIGHT * ops.mean(ops.square(wanted - given), axis=(1, 2, 3))
 
-    def of_offsets(wanted: Any, given: Any) -> Any:
+    def of_offsets(wanted: "keras.KerasTensor", given: "keras.KerasTensor") -> "keras.KerasTensor":
         inside = wanted[..., 2:]
         apart = ops.sum(ops.abs(wanted[..., :2] - given) * inside, axis=(1, 2, 3))
         return OFFSET_WEIGHT * apart / (1.0 + ops.sum(inside, axis=(1, 2, 3)))
@@ -207,7 +207,7 @@ def losses() -> list[Any]:
 def score(segmenter: OwnSegmenter, pictures: Sequence[Picture]) -> MaskScores:
     """The average precision of a segmenter on some pictures."""
 
-    def pairs() -> Any:
+    def pairs() -> "Iterator[tuple[list[Segment], Sequence[Instance]]]":
         for picture in tqdm(pictures, desc="Scoring", unit="picture", leave=False, disable=None):
             image = read_image(picture.path)
             check_size(picture, image.shape)

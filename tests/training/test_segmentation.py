@@ -194,12 +194,3 @@ def test_the_command_draws_scenes_and_hands_its_flags_on(tmp_path, monkeypatch, 
     assert asked["more"] == {"images": None, "resume": False, "overwrite": True}
     assert asked["pictures"] == 3
     assert "AP nan" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_200_scenes_are_enough_for_an_ap50(tmp_path, monkeypatch):
-    monkeypatch.setattr(segmentation, "SegmenterConfig", SegmenterConfig)
-    folder = write_scenes(tmp_path / "drawn", sizes={"train": 250})
-    write_masks(folder)
-    scores = train_segmenter(folder, tmp_path / "mine", SegmentOptions(epochs=40, image_size=64))
-    assert scores.ap50 > FLOOR
