@@ -168,7 +168,7 @@ def test_a_table_tells_the_machine_and_rounds_its_numbers():
 
 def test_the_page_has_a_place_for_every_script_and_what_is_there_is_what_a_run_wrote():
     page = measure.PAGE.read_text("utf-8")
-    assert len(SCRIPTS) == 9
+    assert len(SCRIPTS) == 10
     for name in SCRIPTS:
         _, begun, rest = page.partition(f"<!-- {name}: begin -->\n")
         block, ended, _ = rest.partition(f"\n<!-- {name}: end -->")
