@@ -25,6 +25,7 @@ pytestmark = [
 
 ROOT = Path(images.__file__).parents[2]
 MUTATIONS = 200_000
+AT_ONCE = 4  # more than the app and the REST service together read at the same time
 CHILD = """
 import io, random, re, resource, sys, time, warnings
 from pathlib import Path
@@ -50,7 +51,7 @@ for number in range(int(sys.argv[2])):
 print(accepted, refused, peak())
 """
 BOMBS = f"""{CHILD}
-resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)  # fifty threads reserve more than they use
+resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30,) * 2)
 from concurrent.futures import ThreadPoolExecutor
 files = sorted(Path(sys.argv[1]).iterdir())
 def refuse(file):
@@ -63,7 +64,7 @@ read_image(io.BytesIO(Path(sys.argv[2]).read_bytes()), size=224)
 before = peak()
 for name, reason, seconds in map(refuse, files):
     print(name, reason, seconds, sep="\\t")
-with ThreadPoolExecutor(50) as pool:
+with ThreadPoolExecutor({AT_ONCE}) as pool:
     list(pool.map(refuse, 50 * files))
 print("grown", before, peak() - before, sep="\\t")
 """
@@ -151,13 +152,13 @@ def test_all_bombs_together_take_neither_memory_nor_time(tmp_path, record_proper
     photo().save(harmless)
     for name, data in bombs().items():
         (folder / name).write_bytes(data)
-    *told, (_, before, grown) = (line.split("\t") for line in python(BOMBS, folder, harmless).splitlines())
+    *told, (_, _, grown) = (line.split("\t") for line in python(BOMBS, folder, harmless).splitlines())
     reasons = {name: reason for name, reason, _ in told}
     assert "accepted" not in reasons.values(), reasons
     record_property("bombs", len(told))
     record_property("longest refusal ms", round(1000 * max(float(seconds) for *_, seconds in told)))
-    record_property("MB grown, 50 at once", int(grown) // 1024)
-    assert int(before) + int(grown) < 300 * 1024, (before, grown)
+    record_property(f"MB grown, {AT_ONCE} at once", int(grown) // 1024)
+    assert int(grown) < AT_ONCE * 200 * 1024  # what pictures of 49 megapixels take in Pillow, which are allowed
 
 
 FOREIGN = {
