@@ -58,6 +58,6 @@ class Ledger:
         counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in dict.fromkeys(outcomes))
         minutes = (datetime.datetime.now() - self.began).total_seconds() / 60
         return (
-            f"{self.began:%Y-%m-%d}, {counts} in {minutes:.0f} minutes; {os.cpu_count()} cores, {platform.system()}, "
+            f"{self.began:%Y-%m-%d}, {counts} in {minutes:.0f} minutes. {os.cpu_count()} cores, {platform.system()}, "
             f"Python {platform.python_version()}, {packages}."
         )

@@ -27,12 +27,13 @@ def _download(name: str) -> int:
     from captioning.extras.published import PUBLISHED
     from captioning.extras.questions import PUBLISHED_ANSWERERS
     from captioning.extras.segmentation import PUBLISHED_SEGMENTERS
+    from captioning.extras.zero_shot import PUBLISHED_LABELLERS
 
     def told(sentence: str) -> bool:  # whoever gives --download consents
         tell(sentence)
         return True
 
-    known = {**PUBLISHED, **PUBLISHED_ANSWERERS, **PUBLISHED_SEGMENTERS}
+    known = PUBLISHED | PUBLISHED_ANSWERERS | PUBLISHED_LABELLERS | PUBLISHED_SEGMENTERS
     address = known[name].address if name in known else name
     print(folder_of(address, offline=False, consent=told))
     return 0

@@ -101,3 +101,9 @@ def weight_bytes(folder: Path) -> int:
 def size_text(size: float) -> str:
     """A number of bytes as people read it."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+
+
+def class_of(folder: Path) -> str:
+    """The class of transformers that a model's config.json names; "" where it names none."""
+    named = check_folder(folder).get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""

@@ -8,11 +8,12 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from captioning.errors import BundleError, DownloadError
+from captioning.errors import BundleError, CaptioningError, DownloadError
 from captioning.extras.hf_files import PICKLES, check_folder, remote_code, size_text
+from captioning.extras.published import Published
 from captioning.runtime.environment import explain_missing_packages
 
 WANTED = ["*.json", "*.jinja", "*.model", "*.safetensors", "*.spm", "*.txt"]  # files that are downloaded
@@ -21,6 +22,16 @@ UNWANTED = ["*/*"]  # files in folders: other formats of the same weights
 CONVERTER = "SFconvertbot"  # the account of the hub that converts pickles to safetensors, in pull requests
 
 Consent = Callable[[str], bool]  # a sentence with the size -> whether the download may begin
+
+
+def named_folder(
+    name: str, known: Mapping[str, Published], what: str, *, offline: bool, consent: Consent | None = None
+) -> Path:
+    """The folder of a model by one of the known short names, by its name on the hub, or by its path; see folder_of."""
+    if name not in known and "/" not in name and not os.path.isdir(os.path.expanduser(name)):
+        names = f"{'one of ' if len(known) > 1 else ''}{', '.join(known)}"
+        raise CaptioningError(f"No {what} is called {name}; choose {names}, a folder, or OWNER/MODEL.")
+    return folder_of(known[name].address if name in known else name, offline=offline, consent=consent)
 
 
 def folder_of(name_or_folder: str, *, offline: bool, consent: Consent | None = None) -> Path:

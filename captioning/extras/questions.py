@@ -4,7 +4,6 @@ BLIP and BLIP-2 generate an answer; its probability is the mean of its tokens'. 
 and gives the probability of each. Neither was compared with how often answers are right: they are not calibrated.
 """
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ import numpy as np
 
 from captioning.data.images import read_image
 from captioning.errors import BundleError, CaptioningError
-from captioning.extras.hf_files import check_folder, weight_bytes
+from captioning.extras.hf_files import check_folder, class_of, weight_bytes
 from captioning.extras.hf_generation import one_line
-from captioning.extras.hf_hub import Consent, folder_of
+from captioning.extras.hf_hub import Consent, named_folder
 from captioning.extras.hf_models import explain_memory, load_model, load_processor
 from captioning.extras.published import Published
 from captioning.inference.captioner import Image, source_of
@@ -151,21 +150,11 @@ def check_question(question: str) -> str:
 
 def make_ready(name: str, *, offline: bool, consent: Consent | None = None) -> Path:
     """The folder of a model that answers questions, downloaded after consent; refused where it cannot answer."""
-    known = PUBLISHED_ANSWERERS.get(name)
-    if not known and "/" not in name and not os.path.isdir(os.path.expanduser(name)):
-        names = ", ".join(PUBLISHED_ANSWERERS)
-        raise CaptioningError(f"No model here is called {name}; choose one of {names}, a folder, or OWNER/MODEL.")
-    folder = folder_of(known.address if known else name, offline=offline, consent=consent)
+    folder = named_folder(name, PUBLISHED_ANSWERERS, "model here", offline=offline, consent=consent)
     if class_of(folder) not in KINDS:
         kind = class_of(folder) or check_folder(folder)["model_type"]
         raise BundleError(f"{name} is a {kind}, which answers no questions; expected one of {', '.join(KINDS)}.")
     return folder
-
-
-def class_of(folder: Path) -> str:
-    """The class of transformers that a model's config.json names; "" where it names none."""
-    named = check_folder(folder).get("architectures")
-    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
 
 
 def load_answerer(name: str = DEFAULT, *, offline: bool, consent: Consent | None = None) -> Answerer:

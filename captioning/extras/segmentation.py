@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from captioning.errors import BundleError, CaptioningError, MissingExtra
-from captioning.extras.hf_files import check_folder, size_text
-from captioning.extras.hf_hub import Consent, folder_of
+from captioning.extras.hf_files import check_folder, class_of, size_text
+from captioning.extras.hf_hub import Consent, named_folder
 from captioning.extras.hf_models import explain_memory, load_model, load_processor
 from captioning.extras.published import Published
 from captioning.extras.segments import Segment, Segmenter, is_own
@@ -182,14 +182,11 @@ def check_threshold(threshold: float) -> None:
 
 def make_ready(name: str, *, offline: bool, consent: Consent | None = None) -> Path:
     """The folder of a segmenter, downloaded after consent; refused where it finds no segments."""
-    known, folder = PUBLISHED_SEGMENTERS.get(name), Path(os.path.expanduser(name))
-    if not known and os.path.isdir(folder) and is_own(folder):
+    folder = Path(os.path.expanduser(name))
+    if name not in PUBLISHED_SEGMENTERS and os.path.isdir(folder) and is_own(folder):
         return folder
-    if not known and "/" not in name and not os.path.isdir(folder):
-        names = ", ".join(PUBLISHED_SEGMENTERS)
-        raise CaptioningError(f"No segmenter is called {name}; choose one of {names}, a folder, or OWNER/MODEL.")
-    folder = folder_of(known.address if known else name, offline=offline, consent=consent)
-    if (kind := _class_of(folder)) not in KINDS:
+    folder = named_folder(name, PUBLISHED_SEGMENTERS, "segmenter", offline=offline, consent=consent)
+    if (kind := class_of(folder)) not in KINDS:
         kind = kind or check_folder(folder)["model_type"]
         raise BundleError(f"{name} is a {kind}, which finds no segments; expected one of {', '.join(KINDS)}.")
     if _needs_timm(folder) and importlib.util.find_spec("timm") is None:
@@ -209,7 +206,7 @@ def load_segmenter(name: str = DEFAULT, *, offline: bool, consent: Consent | Non
         from captioning.extras.own_segmenter import load_own_segmenter
 
         return load_own_segmenter(folder)
-    kind = _class_of(folder)
+    kind = class_of(folder)
     chosen = task_of(name, kind, task)
     model = load_model(kind, str(folder), offline=True)
     processor = load_processor("AutoImageProcessor", str(folder), offline=True)
@@ -226,11 +223,6 @@ def task_of(name: str, kind: str, task: str) -> str:
     known = PUBLISHED_SEGMENTERS.get(name)
     named = [each for each in KINDS[kind] if each in Path(name).name.lower()]
     return task or (known.task if known else "") or [*named, *KINDS[kind]][0]
-
-
-def _class_of(folder: Path) -> str:
-    named = check_folder(folder).get("architectures")
-    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
 
 
 def _needs_timm(folder: Path) -> bool:

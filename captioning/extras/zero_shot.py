@@ -3,7 +3,6 @@
 The labels are encoded once, in a sentence such as "a photo of a dog", and serve for all pictures.
 """
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from captioning.data.images import read_image
 from captioning.errors import BundleError, CaptioningError
 from captioning.extras.hf_files import check_folder
-from captioning.extras.hf_hub import Consent, folder_of
+from captioning.extras.hf_hub import Consent, named_folder
 from captioning.extras.hf_models import explain_memory, load_model, load_processor
 from captioning.extras.published import Published
 from captioning.inference.captioner import Image, source_of
@@ -81,11 +80,7 @@ def check_prompt(prompt: str) -> str:
 
 def make_ready(name: str, *, offline: bool, consent: Consent | None = None) -> Path:
     """The folder of a CLIP model, downloaded after consent; refused where it is another kind of model."""
-    known = PUBLISHED_LABELLERS.get(name)
-    if not known and "/" not in name and not os.path.isdir(os.path.expanduser(name)):
-        names = ", ".join(PUBLISHED_LABELLERS)
-        raise CaptioningError(f"No model for labels is called {name}; choose {names}, a folder, or OWNER/MODEL.")
-    folder = folder_of(known.address if known else name, offline=offline, consent=consent)
+    folder = named_folder(name, PUBLISHED_LABELLERS, "model for labels", offline=offline, consent=consent)
     kind = check_folder(folder)["model_type"]
     if kind != "clip":
         raise BundleError(f"{name} is a model of type {kind}, which compares no labels with pictures; give a CLIP.")
