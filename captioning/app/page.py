@@ -22,6 +22,7 @@ from captioning.serving.labelling import LabelService
 from captioning.serving.pool import CaptionerPool
 
 WAITING = 24  # requests that may wait; the next one is told that the app is busy
+POLLING = 0.02  # seconds; Gradio looks for new requests every millisecond, which keeps an idle processor awake
 
 LOOKS = [Path(__file__).with_name(name) for name in ("page.css", "folder.css", "segments.css")]
 FONT = ("ui-sans-serif", "system-ui", "sans-serif")
@@ -71,4 +72,6 @@ def build_page(pool: CaptionerPool, store: FeedbackStore, *, is_public: bool, ha
         page.load(**model.wiring)
         page.load(None, js=script("page").replace("OUR_TEXTS", json.dumps(SCRIPTED)), api_visibility="private")
         add_endpoints(pool)
-    return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
+    page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
+    page._queue.sleep_when_free = POLLING
+    return page
