@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from captioning.encoders.views import view
 from captioning.errors import StorageError
-from captioning.runtime.files import explain_disk_errors, require_space
+from captioning.runtime.files import explain_disk_errors, one_at_a_time, require_space
 from captioning.runtime.read_ahead import map_ahead
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ BATCH = 32
 class Rows:
     """Arrays of one shape in one growing file, memory-mapped, each under its image's content hash.
 
-    A row counts only once its name stands in the index; what a killed process left beyond that is cut off.
+    A row counts only once its name stands in the index; what a killed process left beyond that is cut off. One program
+    at a time may have one.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str) -> None:
@@ -93,13 +94,14 @@ def read_features(
     """
     views = views or {}
     shape = encoder.output_shape[1:] if encoder else (image_size, image_size, 3)
-    cache = Rows(folder, shape, "float16" if encoder else "uint8")
     wanted = {(digest, 0): image for image, digest in images.items()}
     wanted |= {(images[image], number): image for image, numbers in views.items() for number in numbers}
-    missing = {each: image for each, image in wanted.items() if _name(each) not in cache.index}
-    require_space(folder, len(missing) * cache.row_bytes)
-    for batch, rows in compute(missing) if compute else compute_features(missing, image_size, encoder):
-        cache.add(list(map(_name, batch)), rows)
+    with one_at_a_time(folder):
+        cache = Rows(folder, shape, "float16" if encoder else "uint8")
+        missing = {each: image for each, image in wanted.items() if _name(each) not in cache.index}
+        require_space(folder, len(missing) * cache.row_bytes)
+        for batch, rows in compute(missing) if compute else compute_features(missing, image_size, encoder):
+            cache.add(list(map(_name, batch)), rows)
     first = {image: cache.index[digest] for image, digest in images.items()}
     others = {
         image: [cache.index[_name((images[image], number))] for number in numbers] for image, numbers in views.items()

@@ -1,4 +1,4 @@
-"""Atomic writes of files, and a lock that lets one training at a time write to a folder."""
+"""Atomic writes of files, and locks that let one program at a time write to a folder."""
 
 import contextlib
 import errno
@@ -108,6 +108,20 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             file = stack.enter_context(open(folder / ".lock", "ab+", buffering=0))
             _take(file, folder)
         stack.callback(_tidy, folder)
+        yield
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Waits until no other program is in such a block with this folder, and says that it waits."""
+    with contextlib.ExitStack() as stack:
+        with explain_disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(folder / ".lock", "ab"))
+            if not try_lock(file.fileno()):
+                print(f"Another program writes to {folder}; this one goes on when that has ended.", flush=True)
+                while not try_lock(file.fileno()):
+                    time.sleep(0.2)
         yield
 
 

@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +248,21 @@ def test_other_views_are_looked_at_once_and_only_of_those_asked_for(images, cach
     np.testing.assert_allclose(found.array[found.views[first][0]], mirrored, rtol=1e-3)
     assert read_features(images, cache, image_size=8, encoder=Blind(), views={first: (1, 2)}).views == found.views
     assert read(images, cache, Blind()).keys() == {image.name for image in images}
+
+
+def test_programs_at_the_same_time_get_the_right_grids_and_work_once(images, cache, fresh, tmp_path, capsys):
+    class Slow(CountingEncoder):
+        def predict_on_batch(self, pixels: np.ndarray) -> np.ndarray:
+            time.sleep(0.02)  # so that the others come in between
+            return super().predict_on_batch(pixels)
+
+    pairs = list(images.items())
+    orders = [dict(pairs[first:] + pairs[:first]) for first in range(4)]
+    encoders = [Slow() for _ in orders]
+    with ThreadPoolExecutor(len(orders)) as pool:  # a lock is that of an open file: threads are like programs
+        found = list(pool.map(lambda order, encoder: read(order, tmp_path / "new", encoder), orders, encoders))
+    for each in found:
+        assert_same(each, fresh)
+    assert_same(read(images, tmp_path / "new", Blind()), fresh)
+    assert sum(len(encoder.seen) for encoder in encoders) == len(images)
+    assert "Another program writes to" in capsys.readouterr().out
