@@ -9,20 +9,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from captioning.inference.bundle_writer import write_labels
+from captioning.inference.labels import LabelScale
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
-def bundles(saved, tmp_path_factory):
-    """Two bundles that were never trained: one says nothing of its data, the other is for drawn scenes."""
+def bundles(saved, captioner, tmp_path_factory):
+    """Two bundles that were never trained: one says nothing of its data, the other is for drawn scenes and labels."""
     drawn = tmp_path_factory.mktemp("bundles") / "drawn"
     shutil.copytree(saved, drawn)
     config = json.loads((drawn / "config.json").read_text())
     del config["sum"]
     (drawn / "config.json").write_text(json.dumps(config | {"about": {"data": "scenes"}}))
+    depth = captioner.engine.encode(np.zeros((1, 32, 32, 3), "uint8")).shape[-1]
+    write_labels(drawn, LabelScale(np.zeros(depth, "float32"), 0.5, 4.0).record())
     return [saved, drawn]
 
 

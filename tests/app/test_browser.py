@@ -133,7 +133,7 @@ def test_a_phone_is_wide_enough_and_everything_has_a_name(visit, photo):
     page.wait_for_selector("button.word")
     for name in ("A part of the picture", "Was it right?", "Advanced"):
         page.get_by_role("button", name=name).tap()
-    for tab in ("Caption", "Batch", "Captioner", "Feedback"):
+    for tab in ("Caption", "Batch", "Compare", "Labels", "Captioner", "Feedback"):
         tap_tab(page, tab)
         page.wait_for_timeout(300)
         assert not page.evaluate(WIDER), tab
