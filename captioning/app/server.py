@@ -22,6 +22,7 @@ from captioning.data.feedback import FeedbackStore
 from captioning.errors import BundleError, CaptioningError
 from captioning.inference.bundle import runs_on_onnx
 from captioning.runtime.keras_import import import_keras
+from captioning.runtime.memory import share_one_heap
 from captioning.serving.origin import HERE
 from captioning.serving.pool import CaptionerPool
 
@@ -88,6 +89,7 @@ def serve(
     `strict`: a broken bundle is an error; else it is left out. `options` are those of CaptionerPool.
     """
     credentials = service.credentials()
+    share_one_heap()
     with open_port(service) as listener, scratch_folder() as folder, contextlib.suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         pool, store = CaptionerPool(folders, **options), FeedbackStore(feedback)

@@ -19,6 +19,7 @@ from captioning.errors import CaptioningError, MissingExtra, StorageError
 from captioning.options import ServeOptions
 from captioning.runtime.environment import explain_missing_packages
 from captioning.runtime.files import explain_disk_errors, try_lock
+from captioning.runtime.memory import share_one_heap
 from captioning.serving import rest
 from captioning.serving.access import Access, Tokens
 from captioning.serving.keys import FILE, KeyStore
@@ -97,6 +98,7 @@ def serve(
     """Serves until Ctrl-C."""
     credentials, tls = address.credentials() if has_page else None, guards.tls()
     access = guards.access(places, address)
+    share_one_heap()
     with (
         server.open_port(address) as listener,
         locked(places.state),

@@ -201,6 +201,7 @@ def _session(name: str, graph: bytes, files: Mapping[str, bytes]) -> "onnxruntim
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        options.enable_mem_pattern = False  # it keeps a block for every batch size
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores alone
         if files:
