@@ -10,6 +10,7 @@ from typing import Any
 
 from captioning.app.bundle_report import Learning
 from captioning.app.rendering import player, sign
+from captioning.app.texts import TEXTS
 from captioning.data.feedback import Feedback, FeedbackStore
 from captioning.serving.adjustments import data_uri, shown
 from captioning.serving.answers import Row
@@ -20,10 +21,15 @@ SPLITS = {"dev": "validation"}  # split by the name that people use for it
 
 
 def table(kind: str, heads: Sequence[str], lines: Sequence[str]) -> str:
-    """A table of a kind, with the names of its columns and its rows as HTML."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    """A table of a kind, with the names of its columns, or the keys of their translated texts, and its rows as HTML."""
+    head = "".join(map(_head, heads))
     whole = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
     return f'<div class="scroll" tabindex="0">{whole}</div>'  # what is wider than a phone scrolls in here
+
+
+def _head(name: str) -> str:
+    text = TEXTS["en"].get(name)
+    return f'<th scope="col" data-t="{name}">{escape(text)}</th>' if text else f'<th scope="col">{escape(name)}</th>'
 
 
 def batch_table(rows: Sequence[Row], paths: Sequence[str]) -> str:
@@ -31,7 +37,8 @@ def batch_table(rows: Sequence[Row], paths: Sequence[str]) -> str:
     bad = sum(bool(row["problem"]) for row in rows)
     says = f"{len(rows) - bad} captioned" + (f", {bad} could not be read" if bad else "")
     lines = [_batch_line(row, path) for row, path in zip(rows, paths, strict=True)]
-    return f'<p class="faint" role="status">{says}</p>' + table("many", ("Picture", "Caption", "Confidence"), lines)
+    heads = ("picture", "head_caption", "head_confidence")
+    return f'<p class="faint" role="status">{says}</p>' + table("many", heads, lines)
 
 
 def _batch_line(row: Row, path: str) -> str:

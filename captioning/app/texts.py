@@ -58,6 +58,28 @@ PAGE = {
     "correction": ("What it should say", "Was da stehen sollte", "应该怎么写"),
     "comment": ("Comment", "Anmerkung", "备注"),
     "send": ("Send feedback", "Rückmeldung senden", "发送反馈"),
+    "head_caption": ("Caption", "Beschreibung", "描述"),
+    "head_confidence": ("Confidence", "Sicherheit", "置信度"),
+    "head_time": ("Time", "Zeit", "时间"),
+    "head_memory": ("Memory", "Speicher", "内存"),
+    "head_label": ("Label", "Begriff", "标签"),
+    "head_probability": ("Probability", "Wahrscheinlichkeit", "概率"),
+    "batch_about": (
+        "Up to 200 at once. The table can be downloaded as CSV or JSON.",
+        "Bis zu 200 auf einmal. Die Tabelle gibt es als CSV oder JSON.",
+        "一次最多 200 张。表格可下载为 CSV 或 JSON。",
+    ),
+    "batch_pictures": ("Pictures", "Bilder", "图片"),
+    "batch_start": ("Caption them all", "Alle beschreiben", "全部描述"),
+    "compare_about": (
+        "Up to 4 captioners, one after the other. The time is that of captioning, without loading. The memory is what "
+        "loading the captioner took.",
+        "Bis zu 4 Modelle nacheinander. Die Zeit ist die der Beschreibung, ohne das Laden. Der Speicher ist der, den "
+        "das Laden des Modells brauchte.",
+        "最多 4 个模型,依次运行。时间是生成描述的时间,不含加载。内存是加载模型所用的内存。",
+    ),
+    "compare_captioners": ("Captioners", "Modelle", "模型"),
+    "compare_start": ("Compare them", "Vergleichen", "开始比较"),
     "labels_about": (
         "Which of some labels fit a picture. The probabilities are shares among these labels.",
         "Welche von mehreren Begriffen zu einem Bild passen. Die Wahrscheinlichkeiten sind Anteile unter diesen.",

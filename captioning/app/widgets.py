@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from captioning.app.texts import SAY
+from captioning.app.texts import SAY, TEXTS
 from captioning.errors import CaptioningError
 from captioning.serving.pool import CaptionerPool
 from captioning.serving.session import CaptionSession, explained
@@ -41,6 +41,11 @@ def picture_input(**settings: Any) -> gr.Image:
 def piece(value: str = "", *, script: str | None = None, kind: str = "", **settings: Any) -> gr.HTML:
     """A piece of our own HTML, with the script of its events."""
     return gr.HTML(value, js_on_load=script, apply_default_css=False, elem_classes=["piece", kind], **settings)
+
+
+def note(key: str) -> gr.HTML:
+    """A faint sentence above a tab, in the language of the browser."""
+    return piece(f'<p class="faint" data-t="{key}">{escape(TEXTS["en"][key])}</p>')
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from captioning.data.feedback import FeedbackStore
 from captioning.errors import BundleError, CaptioningError, ImageError
 from captioning.inference.captioner import ENDING, Caption, Word
 from captioning.options import DecodeOptions
-from captioning.serving import answers, session
+from captioning.serving import answers, session, side_by_side
 from captioning.serving.adjustments import AS_IT_IS, Adjustments
 from captioning.serving.pool import CaptionerPool, find_bundles
 
@@ -259,3 +259,12 @@ def test_feedback_is_shown_to_nobody_but_the_person_at_this_computer(pool, tmp_p
     keys = [label.key for label in tabs]
     assert keys == ["tab_caption", "tab_batch", "tab_captioner", *([] if is_public else ["tab_feedback"])]
     assert ("Export as CSV" in str(page.get_config_file())) is not is_public
+
+
+def test_the_notes_name_the_limits():
+    from captioning.app.tabs import batch
+    from captioning.app.texts import TEXTS
+
+    for texts in TEXTS.values():
+        assert f" {batch.MOST} " in texts["batch_about"]
+        assert f" {side_by_side.MOST} " in texts["compare_about"]

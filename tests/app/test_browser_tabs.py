@@ -9,15 +9,15 @@ from tests.app.browser import DESK, SCENES
 pytestmark = pytest.mark.slow
 
 
-def open_tab(page, name: str, picture) -> None:
+def open_tab(page, name: str, place: str, picture) -> None:
     """Opens a tab and gives it a picture."""
     page.get_by_role("tab", name=name, exact=True).click()
-    page.locator({"Compare": "#compared", "Labels": "#labelled"}[name] + " input[type=file]").set_input_files(picture)
+    page.locator(f"{place} input[type=file]").set_input_files(picture)
 
 
 def test_captioners_answer_side_by_side_and_one_alone(visit, photo):
     page = visit(DESK)
-    open_tab(page, "Compare", photo)
+    open_tab(page, "Compare", "#compared", photo)
     start = page.get_by_role("button", name="Compare them")
     start.click()
     page.get_by_text("2 of 2 captioners answered").wait_for()
@@ -35,7 +35,7 @@ def test_captioners_answer_side_by_side_and_one_alone(visit, photo):
 
 def test_labels_are_found_drawn_and_downloaded(visit, photo):
     page = visit(DESK)
-    open_tab(page, "Labels", photo)
+    open_tab(page, "Labels", "#labelled", photo)
     page.get_by_role("textbox", name="Labels, one a line").fill("dog\ncat\nzebra")
     page.get_by_role("radio", name="pie").check()
     page.get_by_role("button", name="Find labels").click()
@@ -56,3 +56,17 @@ def test_labels_are_found_drawn_and_downloaded(visit, photo):
     page.get_by_role("textbox", name="Labels, one a line").fill("dog")
     page.get_by_role("button", name="Find labels").click()
     page.get_by_text("1 different labels; expected two or more").first.wait_for()
+
+
+def test_a_german_browser_shows_german(visit, photo):
+    page = visit(DESK | {"locale": "de-DE"})
+    open_tab(page, "Vergleichen", "#compared", photo)
+    page.get_by_text("Bis zu 4 Modelle nacheinander").wait_for()
+    page.get_by_role("button", name="Vergleichen", exact=True).click()
+    page.locator("#side-by-side tbody tr").first.wait_for()
+    assert page.locator("#side-by-side th[scope=col]").all_inner_texts() == [
+        "Modell", "Beschreibung", "Sicherheit", "Zeit", "Speicher",
+    ]  # fmt: skip
+    page.get_by_role("tab", name="Mehrere", exact=True).click()
+    page.get_by_text("Bis zu 200 auf einmal").wait_for()
+    page.get_by_role("button", name="Alle beschreiben").wait_for()

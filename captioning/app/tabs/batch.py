@@ -5,11 +5,12 @@ from typing import Any
 import gradio as gr
 
 from captioning.app.tables import batch_table
-from captioning.app.widgets import captioner_choice, download, piece, refusing
+from captioning.app.texts import SAY
+from captioning.app.widgets import captioner_choice, download, note, piece, refusing
 from captioning.serving.answers import caption_each, rows_csv, rows_json
 from captioning.serving.pool import CaptionerPool
 
-MOST = 200  # pictures at once
+MOST = 200  # pictures at once; the note says so
 PROGRESS = gr.Progress()  # that a parameter has it for a default tells Gradio to show it
 
 
@@ -18,14 +19,14 @@ class BatchTab:
 
     def __init__(self, pool: CaptionerPool) -> None:
         self._pool = pool
-        piece(f'<p class="faint">Up to {MOST} at once. The table can be downloaded as CSV or JSON.</p>')
-        self._files = gr.File(label="Pictures", file_count="multiple", height=200)
+        note("batch_about")
+        self._files = gr.File(label=SAY("batch_pictures"), file_count="multiple", height=200)
         bundle = captioner_choice(pool)
-        start = gr.Button("Caption them all", variant="primary")
+        start = gr.Button(SAY("batch_start"), variant="primary")
         self._table = piece(elem_id="batch")
         with gr.Row():
-            self._csv = gr.DownloadButton("Table as CSV", size="sm", visible=False)
-            self._json = gr.DownloadButton("Table as JSON", size="sm", visible=False)
+            self._csv = gr.DownloadButton("CSV", size="sm", visible=False)
+            self._json = gr.DownloadButton("JSON", size="sm", visible=False)
         start.click(
             self._caption,
             [self._files, bundle],

@@ -7,17 +7,14 @@ import gradio as gr
 
 from captioning.app.rendering import sign
 from captioning.app.tables import table
-from captioning.app.widgets import HEAVY, picture_input, piece, refusing
+from captioning.app.texts import SAY
+from captioning.app.widgets import HEAVY, note, picture_input, piece, refusing
 from captioning.errors import CaptioningError
 from captioning.serving.pool import CaptionerPool
 from captioning.serving.session import explained
 from captioning.serving.side_by_side import MOST, Seen, side_by_side
 
-HEADS = ("Captioner", "Caption", "Confidence", "Time", "Memory")
-ABOUT = (
-    f"Up to {MOST} captioners, one after the other. The time is that of captioning, without loading. "
-    "The memory is what loading the captioner took."
-)
+HEADS = ("captioner", "head_caption", "head_confidence", "head_time", "head_memory")
 
 
 class CompareTab:
@@ -25,21 +22,25 @@ class CompareTab:
 
     def __init__(self, pool: CaptionerPool) -> None:
         self._pool = pool
-        piece(f'<p class="faint">{ABOUT}</p>')
+        note("compare_about")
         labels = pool.labels
         with gr.Row():
             with gr.Column(min_width=300):
                 picture = picture_input(
-                    label="Picture", height=300, buttons=[], elem_id="compared", alt_text="the picture that is compared"
+                    label=SAY("picture"),
+                    height=300,
+                    buttons=[],
+                    elem_id="compared",
+                    alt_text="the picture that is compared",
                 )
             with gr.Column(min_width=300):
                 chosen = gr.CheckboxGroup(
                     [(label, name) for name, label in labels.items()],
                     value=list(labels)[:MOST],
-                    label="Captioners",
+                    label=SAY("compare_captioners"),
                     elem_id="rivals",
                 )
-                start = gr.Button("Compare them", variant="primary")
+                start = gr.Button(SAY("compare_start"), variant="primary")
         found = piece(elem_id="side-by-side")
         start.click(self._compare, [picture, chosen], found, **HEAVY | {"show_progress": "full"})
 

@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from captioning.app.tables import table
-from captioning.app.texts import SAY, TEXTS
-from captioning.app.widgets import HEAVY, download, picture_input, piece, refusing
+from captioning.app.texts import SAY
+from captioning.app.widgets import HEAVY, download, note, picture_input, piece, refusing
 from captioning.inference.label_files import text_of
 from captioning.inference.labels import Labels
 from captioning.plots.charts import CHARTS, chart_png
@@ -26,7 +26,7 @@ class LabelsTab:
     def __init__(self, service: LabelService) -> None:
         self._service = service
         models = service.models
-        piece(f'<p class="faint" data-t="labels_about">{escape(TEXTS["en"]["labels_about"])}</p>')
+        note("labels_about")
         with gr.Row():
             with gr.Column(min_width=300):
                 picture = picture_input(
@@ -77,8 +77,9 @@ def found_html(found: Labels) -> str:
     lines = [f'<tr><th scope="row">{escape(each.text)}</th><td>{each.probability:.1%}</td></tr>' for each in found.top]
     left = f"Left out, since the captioner lacks their words: {', '.join(found.unknown[:5])}" if found.unknown else ""
     left += ", ..." if len(found.unknown) > 5 else "." if left else ""
-    note = f'<p class="faint">{escape(left)}</p>' if left else ""
-    return f'<p role="status">{escape(found.summary())}</p>{table("many", ("Label", "Probability"), lines)}{note}'
+    found_table = table("many", ("head_label", "head_probability"), lines)
+    last = f'<p class="faint">{escape(left)}</p>' if left else ""
+    return f'<p role="status">{escape(found.summary())}</p>{found_table}{last}'
 
 
 def _lines(words: str) -> str:
