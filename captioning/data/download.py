@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from captioning.errors import DownloadError, StorageError
-from captioning.runtime.files import require_space
+from captioning.runtime.files import one_at_a_time, require_space
 
 TIMEOUT = 30.0  # seconds without a byte
 SLOWEST = 1_000  # bytes a second, on average of each minute
@@ -82,23 +82,27 @@ def fetch(url: str, target: Path, *, checksum: str = "", size: int = 0) -> Path:
     A file that is there already is only checked. `checksum` reads "md5:..." or "sha256:...", `size` is in bytes;
     without them, the length that the server announced and a zip's directory are all that is checked.
     """
-    if target.exists():
-        if fault := _fault(target, target.suffix, checksum, size):
-            raise DownloadError(f"{target} is not the file of {url}: {fault}; delete it and run again.")
-        return target
-    part = target.with_name(f"{target.name}.part")
-    with _disk_faults(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _persist(url, part, size)
-            if fault := _fault(part, target.suffix, checksum, size):
-                _forget(part)
-                raise _FinalError(f"what came is not the file expected: {fault}")
-        except _FinalError as error:
-            raise DownloadError(f"{url} could not be fetched ({error}): save it by hand as {target}.") from error
-        os.replace(part, target)
-        _note(part).unlink(missing_ok=True)
+    if not target.exists():
+        with _disk_faults(target.parent), one_at_a_time(target.parent):
+            if not target.exists():  # another program may have fetched it meanwhile
+                _fetch(url, target, checksum, size)
+                return target
+    if fault := _fault(target, target.suffix, checksum, size):
+        raise DownloadError(f"{target} is not the file of {url}: {fault}; delete it and run again.")
     return target
+
+
+def _fetch(url: str, target: Path, checksum: str, size: int) -> None:
+    part = target.with_name(f"{target.name}.part")
+    try:
+        _persist(url, part, size)
+        if fault := _fault(part, target.suffix, checksum, size):
+            _forget(part)
+            raise _FinalError(f"what came is not the file expected: {fault}")
+    except _FinalError as error:
+        raise DownloadError(f"{url} could not be fetched ({error}): save it by hand as {target}.") from error
+    os.replace(part, target)
+    _note(part).unlink(missing_ok=True)
 
 
 def fetch_archive(archive: Archive, folder: Path) -> Path:
@@ -274,8 +278,14 @@ def unpack(
     that lead elsewhere, links, or more than `largest` bytes (0: 4 GB) or 100 times their own size are refused; CRCs
     are checked.
     """
-    if folder.exists():
-        return folder
+    if not folder.exists():
+        with one_at_a_time(folder.parent):
+            if not folder.exists():  # another program may have unpacked it meanwhile
+                _unpack(archive, folder, members, largest)
+    return folder
+
+
+def _unpack(archive: Path, folder: Path, members: Callable[[str], str | None], largest: int) -> None:
     scratch = folder.with_name(f"{folder.name}.unpacking")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -289,7 +299,6 @@ def unpack(
         raise DownloadError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder
 
 
 def _check_archive(source: zipfile.ZipFile, archive: Path, largest: int) -> None:

@@ -114,15 +114,30 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Waits until no other program is in such a block with this folder, and says that it waits."""
-    with contextlib.ExitStack() as stack:
-        with explain_disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(folder / ".lock", "ab"))
-            if not try_lock(file.fileno()):
+    lock, has_told = folder / ".lock", False
+    with explain_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        while (file := _open_locked(lock)) is None:
+            if not has_told:
                 print(f"Another program writes to {folder}; this one goes on when that has ended.", flush=True)
-                while not try_lock(file.fileno()):
-                    time.sleep(0.2)
-        yield
+            has_told = True
+            time.sleep(0.1)
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps files that are open
+                lock.unlink()
+
+
+def _open_locked(lock: Path) -> BinaryIO | None:
+    """The lock's file, held until it is closed; None if another program has it, or has just removed it."""
+    with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
+        file = stack.enter_context(open(lock, "ab"))
+        if try_lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+            stack.pop_all()
+            return file
+    return None
 
 
 def _take(file: RawIOBase, folder: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
@@ -165,9 +166,26 @@ def test_a_killed_run_goes_on(server, target):
     process.kill()
     process.wait()
     server.hang.set()
-    assert left(target) == ["file.bin.part", "file.bin.part.note"]
+    assert left(target) == [".lock", "file.bin.part", "file.bin.part.note"]
     assert_fetched(server, target)
     assert "Range" in server.asked[-1]
+    assert left(target) == ["file.bin"]
+
+
+def test_programs_at_the_same_time_fetch_once(server, target, capsys):
+    server.hang.clear()
+    server.cuts = iter([150_000])  # the first waits there, until the other has come
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(download.fetch, server.url, target, checksum=SHA256) for _ in range(2)]
+        end, told = time.monotonic() + 10, ""
+        while not told and time.monotonic() < end:
+            time.sleep(0.01)
+            told += capsys.readouterr().out
+        server.hang.set()
+        assert [job.result() for job in jobs] == [target, target]
+    assert "Another program writes to" in told
+    assert server.sent == len(CONTENT)
+    assert left(target) == ["file.bin"]
 
 
 def test_killed_between_the_last_byte_and_the_rename(server, target, monkeypatch):

@@ -18,6 +18,7 @@ from captioning.data.scenes.backdrops import paint_backdrop
 from captioning.data.scenes.staging import Box, Placed, arrange
 from captioning.data.scenes.stories import KINDS, Actor, Story, invent_story, plural_garment, write_captions
 from captioning.errors import DataError
+from captioning.runtime.files import one_at_a_time
 
 SIZES: Mapping[str, int] = MappingProxyType({"train": 2000, "dev": 200, "test": 200})
 SIDE, SUPERSAMPLING = 192, 2
@@ -92,14 +93,19 @@ def write_scenes(folder: Path, *, sizes: Mapping[str, int] | None = None, seed: 
     if is_complete(folder, recipe):
         return folder
     refuse_foreign(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(folder.parent):
+        if not is_complete(folder, recipe):  # another program may have drawn it meanwhile
+            _replace(folder, recipe)
+    return folder
+
+
+def _replace(folder: Path, recipe: dict) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         drawn = Path(temporary) / "scenes"
         draw_all(drawn, recipe)
         if folder.exists():
             shutil.rmtree(folder)
         drawn.rename(folder)
-    return folder
 
 
 def draw_all(folder: Path, recipe: dict) -> None:

@@ -1,12 +1,15 @@
 """Drawn scenes: the same for the same numbers, truthful, varied, safely written, and scored strictly but fairly."""
 
 import json
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
+from captioning.data.scenes import dataset
 from captioning.data.scenes.dataset import SceneObject, draw_scene, read_objects, write_scenes
 from captioning.data.scenes.staging import COLOURS, figure_of
 from captioning.data.scenes.stories import KINDS, PEOPLE
@@ -176,6 +179,16 @@ def test_a_folder_of_other_pictures_is_refused(tmp_path):
     (tmp_path / "Images" / "train_00000.jpg").write_text("mine", encoding="utf-8")
     with pytest.raises(DataError, match="Images"):
         write_scenes(tmp_path, sizes=SMALL)
+
+
+def test_programs_at_the_same_time_draw_once(tmp_path, monkeypatch):
+    drawn, draw_all = [], dataset.draw_all
+    monkeypatch.setattr(dataset, "draw_all", lambda *given: (drawn.append(1), time.sleep(0.2), draw_all(*given)))
+    with ThreadPoolExecutor(3) as pool:
+        folders = list(pool.map(lambda _: write_scenes(tmp_path / "drawn", sizes=SMALL), range(3)))
+    assert folders == [tmp_path / "drawn"] * 3
+    assert len(drawn) == 1
+    assert len(read_objects(tmp_path / "drawn")) == sum(SMALL.values())
 
 
 def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path, monkeypatch):
