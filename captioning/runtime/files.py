@@ -134,15 +134,19 @@ def _open_locked(lock: Path) -> BinaryIO | None:
     """The lock's file, held until it is closed; None if another program has it, or has just removed it."""
     with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
         file = stack.enter_context(open(lock, "ab"))
-        if try_lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+        if _locks(file, lock):
             stack.pop_all()
             return file
     return None
 
 
+def _locks(file: RawIOBase | BinaryIO, lock: Path) -> bool:
+    """Whether the open file is locked now, and is still the one of that name."""
+    return try_lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(lock))
+
+
 def _take(file: RawIOBase, folder: Path) -> None:
-    is_ours = try_lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(folder / ".lock"))
-    if not is_ours:
+    if not _locks(file, folder / ".lock"):
         file.seek(0)
         holder = (file.read() or b"started just now").decode()
         raise StorageError(f"Another training ({holder}) writes to {folder}; wait for it, or choose another --name.")
