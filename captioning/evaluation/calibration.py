@@ -55,7 +55,7 @@ def caption_cached(
 def _grids(captioner: "Captioner", features: "Features", images: Sequence[Path], options: DecodeOptions) -> np.ndarray:
     array = features.array[np.array([features.rows[image] for image in images])]
     if array.ndim == 4:  # pixels
-        return captioner.features(list(array), options)
+        return captioner.features(list(array), options, cached=False)  # the encoder learns between two epochs
     return captioner.features(images, options) if options.mirrored else array  # no cache holds mirror images
 
 

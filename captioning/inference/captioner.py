@@ -145,17 +145,21 @@ class Captioner:
         found = [each if isinstance(each, ImageError) else next(captions) for each in encoded]
         return found if several else found[0]
 
-    def features(self, images: Sequence[Image], options: DecodeOptions | None = None) -> np.ndarray:
-        """The features (N, L, D) of these images."""
-        return np.stack(self._encode_each(images, options or self.options, "raise"))
+    def features(
+        self, images: Sequence[Image], options: DecodeOptions | None = None, *, cached: bool = True
+    ) -> np.ndarray:
+        """The features (N, L, D) of these images; not `cached` where the encoder is being trained."""
+        return np.stack(self._encode_each(images, options or self.options, "raise", cached=cached))
 
-    def _encode_each(self, images: Sequence[Image], options: DecodeOptions, on_error: str) -> list[Any]:
+    def _encode_each(
+        self, images: Sequence[Image], options: DecodeOptions, on_error: str, *, cached: bool = True
+    ) -> list[Any]:
         encoded: list[Any] = []
         for first in range(0, len(images), BATCH):
             places = range(first, min(first + BATCH, len(images)))
             read = [self._read(images[place], place, len(images), on_error) for place in places]
             pixels = [each for each in read if not isinstance(each, ImageError)]
-            features = iter(self._encode(pixels, options) if pixels else ())
+            features = iter(self._encode(pixels, options, cached=cached) if pixels else ())
             encoded += [each if isinstance(each, ImageError) else next(features) for each in read]
         return encoded
 
@@ -169,10 +173,11 @@ class Captioner:
                 return error
             raise error from None
 
-    def _encode(self, pixels: list[np.ndarray], options: DecodeOptions) -> list[np.ndarray]:
-        features = self._cached(pixels)
+    def _encode(self, pixels: list[np.ndarray], options: DecodeOptions, *, cached: bool) -> list[np.ndarray]:
+        encode = self._cached if cached else lambda some: list(self.engine.encode(np.stack(some)))
+        features = encode(pixels)
         if options.mirrored:
-            features = _mean(features, self._cached([picture[:, ::-1] for picture in pixels]))
+            features = _mean(features, encode([picture[:, ::-1] for picture in pixels]))
         return features
 
     def _cached(self, pixels: list[np.ndarray]) -> list[np.ndarray]:

@@ -1,17 +1,22 @@
 """An encoder is trained with its decoder, each stage at its rate, and the training resumes exactly."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
+from captioning.data.tokenizer import Tokenizer
 from captioning.decoder.config import ModelConfig
 from captioning.decoder.model import CaptionModel
 from captioning.encoders import registry
 from captioning.encoders.registry import open_stages
 from captioning.errors import Stopped
-from captioning.options import TrainOptions
+from captioning.evaluation.scoring import caption_split
+from captioning.inference.captioner import Captioner
+from captioning.inference.engine_keras import KerasEngine
+from captioning.options import DecodeOptions, TrainOptions
 from captioning.training.batches import Examples
 from captioning.training.callbacks import StopRequest
 from captioning.training.optimization import LayerwiseAdamW, compile_model
@@ -101,3 +106,22 @@ def test_a_training_that_is_stopped_in_the_middle_resumes_exactly(model, tmp_pat
         run("halves", stop=True)
     for one, other in zip(whole, run("halves", stop=False), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_validation_sees_what_the_encoder_learnt(model, mirrored):
+    tokenizer = Tokenizer.fit(["a b c d e"], min_count=1)
+    pixels = examples(2, 1).array
+    features = SimpleNamespace(array=pixels, rows={Path("0.jpg"): 0, Path("1.jpg"): 1})
+    options = DecodeOptions(strategy="greedy", mirrored=mirrored, max_length=3)
+
+    def captioner() -> Captioner:
+        return Captioner(KerasEngine(model), tokenizer, image_size=SIZE, options=options)
+
+    used = captioner()
+    before = [caption.score for caption in caption_split(used, features, features.rows)]
+    for weight in model.encoder.trainable_weights:
+        weight.assign(weight + 0.5)
+    after = [caption.score for caption in caption_split(used, features, features.rows)]
+    assert after != before
+    assert after == [caption.score for caption in caption_split(captioner(), features, features.rows)]
