@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     from captioning.inference.labels import Labeller, Labels
 
 LISTED = 5  # labels that are left out and named
+IMAGENET = "imagenet"
 CHARTS = ("bar", "pie", "line")  # as in plots/charts.py, which a test compares
 
 
 def _add_classify(command: Parser) -> None:
     command.add_argument("images", nargs="+", type=Path, metavar="PHOTO", help="the pictures")
-    command.add_argument("--labels", required=True, metavar="FILE|A,B,C", help="a label a line, or with commas")
+    command.add_argument("--labels", default="", metavar="FILE|A,B,C", help="a label a line, or with commas")
     command.add_argument("--output", type=Path, metavar="FILE", help="all labels of all pictures, as .csv or .json")
     command.add_argument("--chart", type=Path, metavar="FILE", help="a chart of one picture's five best, as .png")
     command.add_argument("--kind", default="bar", choices=CHARTS, help="kind of --chart (default: %(default)s)")
     command.add_argument(
-        "--model", default="", metavar="NAME", help="clip, a folder or a hub name (default: the captioner itself)"
+        "--model",
+        default="",
+        metavar="NAME",
+        help="clip, a folder or a hub name; or imagenet, whose labels are its 1,000 classes (default: the captioner)",
     )
     command.add_argument(
         "--prompt", metavar="TEXT", help='with --model: the sentence around a label (default: "a photo of a {}")'
@@ -42,8 +46,13 @@ def _classify(flags: argparse.Namespace) -> int:
     label_files.check_name(flags.output)
     if flags.chart and (flags.chart.suffix.lower() != ".png" or len(flags.images) > 1):
         raise CaptioningError("--chart draws one picture's labels into a file that ends in .png; give it that way.")
-    wanted = labels.read_labels(flags.labels)
-    label = _by_clip(flags, wanted) if flags.model or flags.prompt else _by_captioner(flags, wanted)
+    if flags.model == IMAGENET:
+        label = _by_imagenet(flags)
+    elif not flags.labels:
+        raise CaptioningError("There are no labels to choose from; give --labels FILE or A,B,C, or --model imagenet.")
+    else:
+        wanted = labels.read_labels(flags.labels)
+        label = _by_clip(flags, wanted) if flags.model or flags.prompt else _by_captioner(flags, wanted)
     found = {}
     for image in flags.images:
         try:
@@ -62,6 +71,17 @@ def _classify(flags: argparse.Namespace) -> int:
         names, shares = [each.text for each in top], [each.probability for each in top]
         atomic_write(flags.chart, chart_png(names, shares, kind=flags.kind, title=flags.images[0].name))
     return 0 if len(found) == len(flags.images) else 1
+
+
+def _by_imagenet(flags: argparse.Namespace) -> "Callable[[Path], Labels]":
+    if flags.labels or flags.prompt or flags.bundle:
+        raise CaptioningError("--model imagenet has labels of its own; leave --labels, --prompt and --bundle out.")
+    from captioning.runtime.keras_import import import_keras
+
+    import_keras()
+    from captioning.extras.imagenet import load_classifier
+
+    return load_classifier(flags.encoder_weights, offline=flags.offline).label
 
 
 def _by_captioner(flags: argparse.Namespace, wanted: list[str]) -> "Labeller":
@@ -100,6 +120,7 @@ CLASSIFY = Command(
         "photo.jpg --labels labels.txt --chart labels.png --kind pie",
         "*.jpg --labels labels.txt --output labels.csv",
         "photo.jpg --labels labels.txt --model clip     # a published model, see docs/labels.md",
+        "photo.jpg --model imagenet                     # the 1,000 classes of ImageNet",
     ),
     add=_add_classify,
     run=_classify,

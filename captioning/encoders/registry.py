@@ -66,6 +66,17 @@ def build_encoder(name: str, weights: str = "imagenet", image_size: int = 0) -> 
     return encoder
 
 
+def build_classifier(name: str, weights: str = "imagenet") -> "keras.Model":
+    """The whole published network of an encoder: images (B, S, S, 3), 0 to 255, to probabilities (B, 1000)."""
+    import keras
+
+    module, _, constructor = ENCODERS[name].application.partition(".")
+    size = image_size_of(name)
+    images = keras.Input((size, size, 3), name="images")
+    network = _application(module, constructor, weights, size, top=True)
+    return keras.Model(images, network(_preprocessing(module)(images)), name=f"{name}_classifier")
+
+
 def _preprocessing(module: str) -> "keras.layers.Layer":
     import keras
 
@@ -73,17 +84,17 @@ def _preprocessing(module: str) -> "keras.layers.Layer":
     return keras.layers.Lambda(preprocess, dtype="float32", name="preprocessing")
 
 
-def _application(module: str, constructor: str, weights: str, size: int) -> "keras.Model":
+def _application(module: str, constructor: str, weights: str, size: int, *, top: bool = False) -> "keras.Model":
     import keras
 
     build = getattr(getattr(keras.applications, module), constructor)
-    options = {"include_top": False, "input_shape": (size, size, 3)}
+    options = {"include_top": top, "input_shape": (size, size, 3)}
     if weights == "none":
         return build(weights=None, **options)
     if weights == "imagenet":
         return _fetched(build, constructor, options)
     network = build(weights=None, **options)
-    _load(network, weights, f"{constructor} without its top")
+    _load(network, weights, f"{constructor} {'with' if top else 'without'} its top")
     return network
 
 
@@ -100,9 +111,10 @@ def _fetched(build: Callable, constructor: str, options: dict[str, Any]) -> "ker
     try:
         return build(weights="imagenet", **options)
     except Exception as error:  # Keras raises a bare Exception where a download fails
+        hint = "" if options["include_top"] else "; --dataset scenes needs none"
         raise DataError(
             f"The ImageNet weights of {constructor} could not be downloaded ({str(error).splitlines()[0]}); go online "
-            f"once, or give a file with --encoder-weights FILE; --dataset scenes needs none."
+            f"once, or give a file with --encoder-weights FILE{hint}."
         ) from error
 
 
