@@ -1,6 +1,7 @@
-"""The 1,000 classes of ImageNet in a picture, by the whole published network whose trunk is the default's encoder.
+"""The 1,000 classes of ImageNet in a picture, by the whole published network.
 
-The captioner's own encoder has learnt on from these weights without the classes, so it can no longer name them.
+The encoder of the captioner in the box began as that network without its top, and was trained further without the
+classes. So it cannot name them.
 """
 
 import os
